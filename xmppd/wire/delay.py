@@ -1,0 +1,24 @@
+"""Delayed delivery (XEP-0203 2.0): when a stanza that comes late was first here."""
+
+from __future__ import annotations
+
+import datetime
+
+from xmppd.wire import ns
+from xmppd.wire.stanza import Stanza
+from xmppd.wire.xml import tag
+
+
+def stamp(milliseconds: int) -> str:
+    """A time since 1970 as XEP-0082 writes it, in UTC."""
+    time = datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.timezone.utc)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def delayed(stanza: Stanza, received: int, domain: str) -> Stanza:
+    """The stanza with the time at which `domain` got it, in milliseconds since 1970. One that says so already
+    stays as it is."""
+    if stanza.has(ns.DELAY, "delay"):
+        return stanza
+    delay = tag("delay", {"xmlns": ns.DELAY, "from": domain, "stamp": stamp(received)})
+    return stanza.extended(ns.DELAY, "delay", delay)
