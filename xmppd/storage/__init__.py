@@ -1,0 +1,42 @@
+"""What is kept: accounts, rosters, offline messages and what modules keep.
+
+`Store.open` gives a store on SQLite, PostgreSQL or in memory; `store.py` tells how it works.
+"""
+
+from .accounts import Accounts
+from .data import Data
+from .errors import AlreadyExists, StorageError, StorageTimeout
+from .offline import Offline
+from .roster import Rosters
+from .rows import (
+    Account,
+    AccountRow,
+    Credentials,
+    NewAccount,
+    OfflineMessage,
+    Roster,
+    RosterItem,
+    ScramKeys,
+    SubscriptionRequest,
+)
+from .store import Store
+
+__all__ = [
+    "Account",
+    "AccountRow",
+    "Accounts",
+    "AlreadyExists",
+    "Credentials",
+    "Data",
+    "NewAccount",
+    "Offline",
+    "OfflineMessage",
+    "Roster",
+    "RosterItem",
+    "Rosters",
+    "ScramKeys",
+    "StorageError",
+    "StorageTimeout",
+    "Store",
+    "SubscriptionRequest",
+]

@@ -1,0 +1,222 @@
+"""Accounts and what their passwords are checked with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from twisted.internet.defer import Deferred
+
+from .errors import AlreadyExists
+from .rows import Account, AccountRow, Credentials, NewAccount, ScramKeys
+from .schema import account, credential
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Accounts"]
+
+# Parameters in one statement; SQLite's limit was 999 for long.
+_CHUNK = 500
+
+_NAMED = and_(account.c.host == bindparam("host"), account.c.localpart == bindparam("localpart"))
+_KEYS = (
+    credential.c.hash,
+    credential.c.salt,
+    credential.c.iterations,
+    credential.c.stored_key,
+    credential.c.server_key,
+)
+_FIND = select(account).where(_NAMED)
+_FIND_WITH_KEYS = select(account, *_KEYS).join_from(account, credential, isouter=True).where(_NAMED)
+_CREDENTIALS = select(*_KEYS).where(credential.c.account_id == bindparam("id"))
+_INSERT = insert(account)
+_INSERT_KEYS = insert(credential)
+_DELETE = delete(account).where(account.c.id == bindparam("id_"))
+_DELETE_KEYS = delete(credential).where(credential.c.account_id == bindparam("id"))
+_CHANGED = (
+    update(account).where(account.c.id == bindparam("id_")).values(password_changed=bindparam("changed"))
+)
+_ENABLE = update(account).where(account.c.id == bindparam("id_")).values(enabled=bindparam("on"))
+_LIST = (
+    select(account)
+    .where(account.c.host == bindparam("host"), account.c.localpart > bindparam("after"))
+    .order_by(account.c.localpart)
+    .limit(bindparam("limit"))
+)
+_COUNT = select(func.count()).select_from(account).where(account.c.host == bindparam("host"))
+_IDS = select(account.c.localpart, account.c.id).where(
+    account.c.host == bindparam("host"),
+    account.c.localpart.in_(bindparam("names", expanding=True)),
+)
+
+
+class Accounts:
+    """The accounts of all hosts. Names are given as they are after preparation (RFC 7622).
+
+    `create`, `find` and what looks at one account see everything that was queued before.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(
+        self, host: str, localpart: str, credentials: Credentials, when: int | None = None
+    ) -> Deferred[int]:
+        """Make an account; fires with its id. Fails with AlreadyExists."""
+        row = _new_row(host, localpart, self._store.now_ms() if when is None else when)
+
+        def job(connection: Connection) -> int | None:
+            try:
+                with connection.begin_nested():
+                    (account_id,) = connection.execute(_INSERT, row).inserted_primary_key or (0,)
+            except IntegrityError:
+                # An answer, not an error: an error would have the whole group run again.
+                return None
+            _insert_keys(connection, [(account_id, credentials)])
+            return int(account_id)
+
+        def made(account_id: int | None) -> int:
+            if account_id is None:
+                raise AlreadyExists(f"{localpart}@{host}")
+            return account_id
+
+        return self._store.write(job).addCallback(made)
+
+    def create_many(self, host: str, rows: Iterable[NewAccount]) -> Deferred[list[str]]:
+        """Make accounts, all in one transaction; fires with the localparts that existed and were left alone.
+
+        The writer is busy meanwhile: a large import comes in pieces of some thousand.
+        """
+        new = list(rows)
+        now = self._store.now_ms()
+
+        def job(connection: Connection) -> list[str]:
+            known = set(_ids(connection, host, [row.localpart for row in new]))
+            existed: list[str] = []
+            fresh: dict[str, NewAccount] = {}
+            for row in new:
+                if row.localpart in known or row.localpart in fresh:
+                    existed.append(row.localpart)
+                else:
+                    fresh[row.localpart] = row
+            if fresh:
+                made = [
+                    _new_row(host, row.localpart, now if row.created is None else row.created)
+                    for row in fresh.values()
+                ]
+                connection.execute(_INSERT, made)
+                ids = _ids(connection, host, list(fresh))
+                _insert_keys(connection, [(ids[name], row.credentials) for name, row in fresh.items()])
+            return existed
+
+        return self._store.write(job)
+
+    def delete(self, account_id: int) -> Deferred[bool]:
+        """Delete an account and all that belongs to it; fires with whether there was one."""
+        return self._store.write(lambda connection: _changes(connection, _DELETE, {"id_": account_id}))
+
+    def find(self, host: str, localpart: str) -> Deferred[AccountRow | None]:
+        """The account of that name, if there is one."""
+
+        def job(connection: Connection) -> AccountRow | None:
+            row = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
+            return None if row is None else AccountRow(*row)
+
+        return self._store.write(job)
+
+    def credentials(self, account_id: int) -> Deferred[dict[str, ScramKeys]]:
+        """What an account's password is checked with, by the name of the hash."""
+
+        def job(connection: Connection) -> dict[str, ScramKeys]:
+            rows = connection.execute(_CREDENTIALS, {"id": account_id})
+            return {name: ScramKeys(*keys) for name, *keys in rows}
+
+        return self._store.write(job)
+
+    def find_with_credentials(self, host: str, localpart: str) -> Deferred[Account | None]:
+        """`find` and `credentials` in one: what a login needs."""
+
+        def job(connection: Connection) -> Account | None:
+            rows = connection.execute(_FIND_WITH_KEYS, {"host": host, "localpart": localpart}).all()
+            if not rows:
+                return None
+            columns = len(account.columns)
+            # An account without credentials has one row, of which that half is empty.
+            keys = {row[columns]: ScramKeys(*row[columns + 1 :]) for row in rows if row[columns] is not None}
+            return Account(AccountRow(*rows[0][:columns]), keys)
+
+        return self._store.write(job)
+
+    def set_credentials(self, account_id: int, credentials: Credentials, when: int) -> Deferred[bool]:
+        """Replace all credentials; `when` the password was changed, in milliseconds.
+
+        Fires with whether there is such an account.
+        """
+
+        def job(connection: Connection) -> bool:
+            if not _changes(connection, _CHANGED, {"id_": account_id, "changed": when}):
+                return False
+            connection.execute(_DELETE_KEYS, {"id": account_id})
+            _insert_keys(connection, [(account_id, credentials)])
+            return True
+
+        return self._store.write(job)
+
+    def set_enabled(self, account_id: int, enabled: bool) -> Deferred[bool]:
+        """Close an account, or open it again; fires with whether there is one."""
+        row = {"id_": account_id, "on": enabled}
+        return self._store.write(lambda connection: _changes(connection, _ENABLE, row))
+
+    def list(self, host: str, after: str = "", limit: int = 1000) -> Deferred[Sequence[AccountRow]]:
+        """A page of a host's accounts, sorted by localpart: those after `after`. May miss what is queued."""
+        page = {"host": host, "after": after, "limit": limit}
+        return self._store.read(
+            lambda connection: [AccountRow(*row) for row in connection.execute(_LIST, page)]
+        )
+
+    def count(self, host: str) -> Deferred[int]:
+        """How many accounts a host has. May miss what is queued."""
+        return self._store.read(lambda connection: connection.execute(_COUNT, {"host": host}).scalar_one())
+
+
+def _new_row(host: str, localpart: str, when: int) -> dict[str, Any]:
+    return {
+        "host": host,
+        "localpart": localpart,
+        "created": when,
+        "enabled": True,
+        "password_changed": when,
+    }
+
+
+def _insert_keys(connection: Connection, accounts: Iterable[tuple[int, Credentials]]) -> None:
+    rows = [
+        {
+            "account_id": account_id,
+            "hash": name,
+            "salt": salt,
+            "iterations": iterations,
+            "stored_key": stored_key,
+            "server_key": server_key,
+        }
+        for account_id, credentials in accounts
+        for name, (salt, iterations, stored_key, server_key) in credentials.items()
+    ]
+    if rows:
+        connection.execute(_INSERT_KEYS, rows)
+
+
+def _ids(connection: Connection, host: str, names: Sequence[str]) -> dict[str, int]:
+    """The ids of those of the names that exist."""
+    found: dict[str, int] = {}
+    for start in range(0, len(names), _CHUNK):
+        page = {"host": host, "names": names[start : start + _CHUNK]}
+        found.update((name, account_id) for name, account_id in connection.execute(_IDS, page))
+    return found
+
+
+def _changes(connection: Connection, statement: Any, row: dict[str, Any]) -> bool:
+    return bool(connection.execute(statement, row).rowcount)

@@ -1,0 +1,200 @@
+"""A group of jobs that share one transaction: what the writer does with it, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy import Connection, Insert
+from sqlalchemy.exc import SQLAlchemyError
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from .engine import Database
+from .errors import StorageError, StorageTimeout, is_store_failure, one_line
+from .workers import Call
+
+__all__ = ["Group", "Job", "Outcome", "Rows", "Waiters", "Writer"]
+
+
+class Broken(Exception):
+    """The store failed, not a job. Its text is the reason."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One function that writes."""
+
+    function: Callable[[Connection], Any]
+
+    def run(self, connection: Connection, results: list[Any]) -> None:
+        """Run it and add its result."""
+        result = self.function(connection)
+        if isinstance(result, Deferred):
+            raise TypeError("a storage job returns a value, not a Deferred")
+        results.append(result)
+
+    def alone(self) -> Iterator[Job]:
+        """The job in parts that can fail by themselves."""
+        yield self
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows for one statement, which go to the database together."""
+
+    statement: Insert
+    rows: list[dict[str, Any]]
+
+    def run(self, connection: Connection, results: list[Any]) -> None:
+        """Insert them and add a None for each."""
+        connection.execute(self.statement, self.rows)
+        results.extend([None] * len(self.rows))
+
+    def alone(self) -> Iterator[Rows]:
+        """Each row by itself."""
+        for row in self.rows:
+            yield Rows(self.statement, [row])
+
+
+class Waiters:
+    """Deferreds in the order in which they were made, and when (seconds)."""
+
+    __slots__ = ("_checked", "_entries")
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[Deferred[Any], float]] = []
+        self._checked = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, now: float) -> Deferred[Any]:
+        """A Deferred that waits from `now` on."""
+        deferred: Deferred[Any] = Deferred()
+        self._entries.append((deferred, now))
+        return deferred
+
+    def expire(self, now: float, timeout: float) -> float | None:
+        """Fail those whose time is up; return the deadline of the first of the others."""
+        while self._checked < len(self._entries):
+            deferred, made = self._entries[self._checked]
+            if made + timeout > now:
+                return made + timeout
+            self._checked += 1
+            if not deferred.called:
+                deferred.errback(Failure(StorageTimeout("storage did not answer in time")))
+        return None
+
+    def fire(self, results: list[Any]) -> None:
+        """Give each its result, in order; a Failure fails it. Those that have expired are left alone."""
+        for (deferred, _), result in zip(self._entries, results, strict=True):
+            if not deferred.called:
+                deferred.callback(result)
+
+    def fire_all(self, reason: str | None) -> None:
+        """Give all the same: None, or a StorageError for a reason."""
+        for deferred, _ in self._entries:
+            if not deferred.called:
+                deferred.callback(None if reason is None else Failure(StorageError(reason)))
+
+
+@dataclass(slots=True)
+class Group:
+    """Jobs queued for the same transaction. Only the reactor's thread touches it, but for `entries`."""
+
+    timer: Call = field(init=False)
+    entries: list[Job | Rows] = field(default_factory=list)
+    waiters: Waiters = field(default_factory=Waiters)
+    barriers: Waiters = field(default_factory=Waiters)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a group: a result or Failure for each job, and the reason if the store failed."""
+
+    results: list[Any]
+    broken: str | None = None
+    commit_seconds: float = 0.0
+
+
+class Writer:
+    """Runs groups, one at a time, on whatever thread calls it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def run(self, entries: list[Job | Rows], size: int) -> Outcome:
+        """Commit a group of `size` jobs and rows. Never raises.
+
+        A job that raises undoes the group; then each runs in a transaction of its own, so that it alone
+        fails. When the store fails nothing is tried again: what was asked for may be on disk or not.
+        """
+        results: list[Any] = []
+        try:
+            seconds = self._commit(entries, results)
+        except Broken as broken:
+            return Outcome([Failure(StorageError(str(broken))) for _ in range(size)], str(broken))
+        except Exception:
+            return self._one_by_one(entries)
+        return Outcome(results, commit_seconds=seconds)
+
+    def _one_by_one(self, entries: list[Job | Rows]) -> Outcome:
+        outcome = Outcome([])
+        for part in (part for entry in entries for part in entry.alone()):
+            if outcome.broken is None:
+                results: list[Any] = []
+                try:
+                    outcome.commit_seconds += self._commit([part], results)
+                except Broken as broken:
+                    outcome.broken = str(broken)
+                except Exception:
+                    results = [Failure()]
+            if outcome.broken is not None:
+                results = [Failure(StorageError(outcome.broken))]
+            outcome.results += results
+        return outcome
+
+    def _commit(self, entries: list[Job | Rows], results: list[Any]) -> float:
+        """One transaction; return how long its COMMIT took. Raises Broken, or what a job raised."""
+        connection = self._connect()
+        try:
+            try:
+                for entry in entries:
+                    entry.run(connection, results)
+                if not self._database.commits_all(connection):
+                    raise RuntimeError("a storage job went on after a database error")
+            except Exception as error:
+                if is_store_failure(error):
+                    raise Broken(one_line(error)) from error
+                self._settle(connection.rollback)
+                raise
+            start = perf_counter()
+            self._settle(connection.commit)
+            return perf_counter() - start
+        except Broken:
+            self._database.abandon(connection)
+            raise
+        finally:
+            connection.close()
+
+    def _connect(self) -> Connection:
+        try:
+            connection = self._database.writing.connect()
+        except SQLAlchemyError as error:
+            raise Broken(one_line(error)) from error
+        try:
+            connection.begin()
+        except Exception as error:
+            self._database.abandon(connection)
+            connection.close()
+            raise Broken(one_line(error)) from error
+        return connection
+
+    def _settle(self, end: Callable[[], None]) -> None:
+        try:
+            end()
+        except Exception as error:
+            raise Broken(one_line(error)) from error

@@ -1,0 +1,98 @@
+"""What the store takes and gives. Times are milliseconds since 1970 in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = [
+    "Account",
+    "AccountRow",
+    "Credentials",
+    "NewAccount",
+    "OfflineMessage",
+    "Roster",
+    "RosterItem",
+    "ScramKeys",
+    "SubscriptionRequest",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account: its id, which is never used again, and its names after preparation."""
+
+    id: int
+    host: str
+    localpart: str
+    created: int
+    enabled: bool
+    password_changed: int
+
+
+class ScramKeys(NamedTuple):
+    """What SCRAM needs to check a password (RFC 5802 section 3), for one hash. A plain tuple will do."""
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+
+
+# By the name of the hash: {"SHA-256": ScramKeys(...)}
+Credentials = Mapping[str, tuple[bytes, int, bytes, bytes]]
+
+
+class Account(NamedTuple):
+    """An account with its credentials."""
+
+    account: AccountRow
+    credentials: dict[str, ScramKeys]
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """An account to be made; a time of None is now."""
+
+    localpart: str
+    credentials: Credentials
+    created: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RosterItem:
+    """A contact (RFC 6121 section 2.1.2). `ask` and `name` are empty where there is none."""
+
+    jid: str
+    name: str = ""
+    subscription: str = "none"
+    ask: str = ""
+    approved: bool = False
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRequest:
+    """A subscription request that waits for an answer (RFC 6121 section 3.1.3): its whole stanza."""
+
+    jid: str
+    stanza: bytes
+    received: int
+
+
+class Roster(NamedTuple):
+    """All of an account's contacts and waiting requests, sorted by JID. The version is 0 at first."""
+
+    items: list[RosterItem]
+    version: int
+    requests: list[SubscriptionRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineMessage:
+    """A message that waits for its recipient."""
+
+    id: int
+    received: int
+    stanza: bytes

@@ -1,0 +1,143 @@
+"""The tables, as they are after the newest migration.
+
+A change here needs a migration in `migrations/versions`; the tests compare the two.
+
+Times are milliseconds since 1970 in UTC. Everything that belongs to an account goes with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = [
+    "account",
+    "account_data",
+    "credential",
+    "metadata",
+    "offline_message",
+    "roster_item",
+    "roster_version",
+    "server_data",
+    "subscription_request",
+]
+
+# Numbers that the database hands out. SQLite counts only in a column that is called INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+# Names, compared and sorted by code points on every database.
+_Name = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _owner() -> Column[Any]:
+    return Column(
+        "account_id",
+        _Id,
+        ForeignKey("account.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+
+
+account = Table(
+    "account",
+    metadata,
+    # Never handed out again: what was kept under the id of a deleted account is never another's.
+    Column("id", _Id, primary_key=True),
+    Column("host", _Name, nullable=False),
+    Column("localpart", _Name, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("password_changed", BigInteger, nullable=False),
+    UniqueConstraint("host", "localpart"),
+    sqlite_autoincrement=True,
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    _owner(),
+    Column("hash", _Name, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("iterations", Integer, nullable=False),
+    Column("stored_key", LargeBinary, nullable=False),
+    Column("server_key", LargeBinary, nullable=False),
+)
+
+roster_item = Table(
+    "roster_item",
+    metadata,
+    _owner(),
+    Column("jid", _Name, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("subscription", Text, nullable=False),
+    Column("ask", Text, nullable=False),
+    Column("approved", Boolean, nullable=False),
+    Column("groups", Text, nullable=False),
+)
+
+roster_version = Table(
+    "roster_version",
+    metadata,
+    _owner(),
+    Column("version", BigInteger, nullable=False),
+)
+
+subscription_request = Table(
+    "subscription_request",
+    metadata,
+    _owner(),
+    Column("jid", _Name, primary_key=True),
+    Column("stanza", LargeBinary, nullable=False),
+    Column("received", BigInteger, nullable=False),
+)
+
+offline_message = Table(
+    "offline_message",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account_id", _Id, ForeignKey("account.id", ondelete="CASCADE"), nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("stanza", LargeBinary, nullable=False),
+    Index(None, "account_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Small things that modules keep (vCard, private XML, block list …): a new module needs no new table.
+account_data = Table(
+    "account_data",
+    metadata,
+    _owner(),
+    Column("kind", _Name, primary_key=True),
+    Column("key", _Name, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+server_data = Table(
+    "server_data",
+    metadata,
+    Column("kind", _Name, primary_key=True),
+    Column("key", _Name, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

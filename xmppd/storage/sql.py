@@ -1,0 +1,35 @@
+"""Small helpers that the tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+__all__ = ["Upsert"]
+
+
+class Upsert:
+    """Insert rows, or overwrite those with the same primary key. Made once for each table."""
+
+    def __init__(self, table: Table) -> None:
+        keys = list(table.primary_key.columns)
+        values = [column.name for column in table.columns if not column.primary_key]
+        # The two databases spell it alike; SQLAlchemy has a class for each.
+        lite = sqlite.insert(table)
+        postgres = postgresql.insert(table)
+        self._statements: dict[str, Executable] = {
+            "sqlite": lite.on_conflict_do_update(
+                index_elements=keys, set_={name: lite.excluded[name] for name in values}
+            ),
+            "postgresql": postgres.on_conflict_do_update(
+                index_elements=keys, set_={name: postgres.excluded[name] for name in values}
+            ),
+        }
+
+    def __call__(self, connection: Connection, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Keep one row, or several; none is fine."""
+        if rows:
+            connection.execute(self._statements[connection.dialect.name], rows)
