@@ -1,0 +1,1 @@
+"""Hosts, sessions, routing, and the events that modules hook."""

@@ -1,0 +1,169 @@
+"""The events that modules hook, each with who fires it, when, and what an answer means.
+
+Unless a docstring says otherwise a handler may be plain or async, and an answer other than None ends the
+event. An event's `stanza` may be replaced by a changed copy: those who come later get that one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xmppd.core.accounts import Account
+    from xmppd.core.session import Session
+    from xmppd.wire.jid import JID
+    from xmppd.wire.stanza import Stanza
+
+
+@dataclass(slots=True)
+class Sent:
+    """A session of this host has sent a stanza. Fired by the session before it is routed.
+
+    `stanza.sender` is the session's full JID; `stanza.to` is None for presence that is to be broadcast and for
+    an iq to the own account. True: taken, it is not routed. A handler may raise `StanzaError` to refuse it.
+    """
+
+    session: Session
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A stanza of an account of this host, to anybody: what a session has sent, and what the server says for
+    the account, such as its presence to a contact. Fired by the server before it looks where it is for.
+
+    True: taken, it goes nowhere and nobody is told.
+    """
+
+    account: Account
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class Arriving:
+    """A stanza for an account of this host, from anywhere. Fired by the host before RFC 6121 section 8.5 is applied.
+
+    True: taken, it is not delivered. A handler may raise `StanzaError` to refuse it: the sender is told.
+    """
+
+    account: Account
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class Undelivered:
+    """A message for an account of which no resource can have it now (RFC 6121 section 8.5.2.2.1).
+
+    True: somebody keeps it, and on disk. None from everyone: the sender gets `service-unavailable`.
+    """
+
+    account: Account
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class Bound:
+    """A session has its resource and is in the registry. Fired before the client is told."""
+
+    session: Session
+
+
+@dataclass(slots=True)
+class Ended:
+    """A session is over and no longer in the registry. Answers mean nothing."""
+
+    session: Session
+
+
+@dataclass(slots=True)
+class BecomingAvailable:
+    """A session is about to become available for messages to the bare JID: it has sent initial presence, or
+    raised its priority, and `priority` is not negative. It becomes available when all handlers are done, in the
+    same turn, so that what they deliver comes before anything new."""
+
+    session: Session
+    priority: int
+
+
+@dataclass(slots=True)
+class Available:
+    """A session has sent initial presence, and it has been broadcast. Answers mean nothing."""
+
+    session: Session
+
+
+@dataclass(slots=True)
+class Unavailable:
+    """A session that was available is not any more; `stanza` is its unavailable presence. Answers mean nothing."""
+
+    session: Session
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class AccountLoading:
+    """An account is being brought into memory. Each handler adds its own record with `account.put`."""
+
+    account: Account
+
+
+@dataclass(slots=True)
+class AccountRemoving:
+    """An account is about to be deleted: the last chance to say good-bye for it. Answers mean nothing."""
+
+    account: Account
+
+
+@dataclass(slots=True)
+class AccountRemoved:
+    """An account has been deleted, and everything of it in the store. Answers mean nothing."""
+
+    account: Account
+
+
+@dataclass(slots=True)
+class PasswordChanged:
+    """An account has another password; `by` is the session that changed it, if one did. Answers mean nothing."""
+
+    account: Account
+    by: Session | None
+
+
+@dataclass(slots=True)
+class RosterChanged:
+    """The roster of `account` has another item for `contact`, or none any more; on disk already."""
+
+    account: Account
+    contact: JID
+
+
+@dataclass(slots=True)
+class AckDelayed:
+    """A session's client owes an acknowledgement for longer than ``smacks_max_ack_delay``. Told once, until the client
+    acknowledges. Answers mean nothing."""
+
+    session: Session
+
+
+@dataclass(slots=True)
+class Hibernated:
+    """A session's connection broke, and the session waits for its client. Answers mean nothing."""
+
+    session: Session
+
+
+@dataclass(slots=True)
+class QueuedWhileHibernated:
+    """A stanza waits for a session that hibernates. Answers mean nothing."""
+
+    session: Session
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class HibernationEnded:
+    """A hibernated session was `resumed`, or is over. Answers mean nothing."""
+
+    session: Session
+    resumed: bool

@@ -1,0 +1,110 @@
+"""The server: its hosts, its sessions, its store, and the way of a stanza between them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from xmppd.config import Settings
+from xmppd.core.clock import Clock
+from xmppd.core.events import Leaving
+from xmppd.core.host import Host
+from xmppd.core.sessions import Sessions
+from xmppd.core.tasks import Tasks
+from xmppd.storage import StorageError, Store
+from xmppd.wire.errors import StanzaError
+from xmppd.wire.stanza import Stanza, error_reply
+
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Runs a function that takes long off the reactor thread."""
+
+    def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]: ...
+
+
+class Server:
+    """What all hosts share. `clock` measures waits, `now` is the time of day in seconds since 1970 UTC,
+    `secret` the server's own, which it keeps for ever."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        now: Callable[[], float],
+        in_thread: InThread,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.now = now
+        self.in_thread = in_thread
+        self.secret = b""  # from the store, once that may be asked
+        self.started = now()
+        self.hosts: dict[str, Host] = {}
+        self.sessions = Sessions()
+        self.tasks = Tasks()
+        self.log = Logger(namespace="xmppd")
+
+    def now_ms(self) -> int:
+        """The time of day in milliseconds since 1970 UTC."""
+        return int(self.now() * 1000)
+
+    @staticmethod
+    def token() -> str:
+        """A new identifier that nobody can guess, unique without asking anybody: 144 bits, URL-safe."""
+        return secrets.token_urlsafe(18)
+
+    async def route(self, stanza: Stanza) -> None:
+        """Bring a stanza with both its addresses to where it is for. A refusal goes back to its sender."""
+        try:
+            await self._route_or_refuse(stanza)
+        except StanzaError as error:
+            await self._bounce(stanza, error)
+        except StorageError as error:
+            self.log.error("a stanza was refused: the store failed: {error}", error=str(error))
+            await self._bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
+        except Exception:
+            self.log.failure("a stanza could not be routed")
+            await self._bounce(stanza, StanzaError("internal-server-error"))
+
+    async def route_undelivered(self, stanza: Stanza) -> None:
+        """Bring a stanza to whoever can have it now, after the session that it was for could not: by the same rules,
+        but nothing that has happened to it at its arrival happens again."""
+        assert stanza.to is not None
+        try:
+            await self.hosts[stanza.to.domain].deliver(stanza)
+        except StanzaError as error:
+            await self._bounce(stanza, error)
+        except StorageError as error:
+            self.log.error("a stanza was refused: the store failed: {error}", error=str(error))
+            await self._bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
+
+    async def _route_or_refuse(self, stanza: Stanza) -> None:
+        sender = stanza.sender
+        origin = self.hosts.get(sender.domain) if sender is not None and sender.local else None
+        if sender is not None and origin is not None:
+            account = origin.accounts.speaking(sender.local)
+            if account is not None:
+                event = Leaving(account, stanza)
+                if await origin.bus.fire(event) is not None:
+                    return
+                stanza = event.stanza
+        assert stanza.to is not None
+        host = self.hosts.get(stanza.to.domain)
+        if host is None:
+            raise StanzaError("remote-server-not-found", "this server does not reach other servers")
+        await host.receive(stanza)
+
+    async def _bounce(self, stanza: Stanza, error: StanzaError) -> None:
+        if stanza.type in ("error", "result") or stanza.sender is None:
+            return
+        if stanza.name == "presence" and stanza.type in ("probe", "unavailable", "unsubscribed", "unsubscribe"):
+            return
+        await self.route(error_reply(stanza, error))

@@ -1,0 +1,287 @@
+"""The table of commands: what `xmppctl` understands, and what the admin socket carries out.
+
+A command is declared once, in `COMMANDS`. It is given the server, and what the request says; it returns
+something that JSON can hold, or raises `CommandError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from enum import Enum, auto
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from xmppd import __version__
+from xmppd import settings as options
+from xmppd.core.accounts import Account
+from xmppd.core.host import Host
+from xmppd.core.server import Server
+from xmppd.net.service import ClientService
+from xmppd.storage import AlreadyExists, StorageError
+from xmppd.wire.jid import JID, InvalidJID, parse, prepare_domain
+
+# Accounts that are made at the same time: enough that all processors work out keys while others wait for the
+# disk, and few enough that a client who logs in meanwhile does not wait behind a long queue of them.
+CREATED_AT_ONCE = 8 + (os.cpu_count() or 1)
+PAGE = 1000  # accounts that are read from the store at a time
+
+Arguments = Mapping[str, Any]
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; one line for the administrator."""
+
+
+class Where(Enum):
+    """What a command needs."""
+
+    STORE = auto()
+    """The store: with the server running or stopped."""
+    SERVER = auto()
+    """A running server."""
+    FILES = auto()
+    """Only files: `xmppctl` does it by itself, and the admin socket does not know it."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of `xmppctl`, named as argparse has it: ``jid`` is positional, ``--password`` is not."""
+
+    name: str
+    metavar: str
+    help: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command. `run` is given the server, its client service (None where no server runs) and the arguments
+    of the request by name, without dashes; it is None for one that needs only files."""
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...]
+    where: Where
+    run: Callable[[Server, ClientService | None, Arguments], Awaitable[Any]] | None
+
+
+async def run(server: Server, clients: ClientService | None, name: str, arguments: Arguments) -> Any:
+    """Carry out the command `name` and return its result; raises `CommandError` when that is not possible."""
+    command = COMMANDS.get(name)
+    if command is None or command.run is None:
+        raise CommandError(f"there is no command {name!r}")
+    if command.where is Where.SERVER and clients is None:
+        raise CommandError("the server is not running")
+    try:
+        return await command.run(server, clients, arguments)
+    except StorageError as error:
+        raise CommandError(f"the store failed: {error}") from None
+
+
+# ---- what arguments mean
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise CommandError(f"the argument {name!r} is missing, or is no text")
+    return value
+
+
+def _host(server: Server, domain: str) -> Host:
+    host = server.hosts.get(domain)
+    if host is None:
+        raise CommandError(f"{domain} is not a host of this server")
+    return host
+
+
+def _address(server: Server, text: str) -> tuple[Host, JID]:
+    """The host and the prepared address of an account that a text names."""
+    try:
+        jid = parse(text)
+    except InvalidJID as error:
+        raise CommandError(f"{text!r} is not an address: {error}") from None
+    if not jid.local:
+        raise CommandError(f"{jid} is no account: give USER@DOMAIN")
+    if not jid.is_bare:
+        raise CommandError(f"{jid} names a client; an account is {jid.bare}")
+    return _host(server, jid.domain), jid
+
+
+async def _account(server: Server, arguments: Arguments) -> Account:
+    host, jid = _address(server, _text(arguments, "jid"))
+    account = await host.accounts.load(jid.local)
+    if account is None:
+        raise CommandError(f"there is no account {jid}")
+    return account
+
+
+# ---- accounts
+
+
+async def _create(server: Server, text: str, password: str) -> JID:
+    host, jid = _address(server, text)
+    try:
+        await host.accounts.create(jid.local, password)
+    except AlreadyExists:
+        raise CommandError(f"the account {jid} exists already") from None
+    except ValueError as error:  # says what is wrong with it, and does not quote it
+        raise CommandError(f"this password cannot be used for {jid}: {error}") from None
+    return jid
+
+
+async def _user_create(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    if "users" in arguments:
+        return await _create_many(server, arguments["users"])
+    return {"jid": str(await _create(server, _text(arguments, "jid"), _text(arguments, "password")))}
+
+
+async def _create_many(server: Server, users: Any) -> dict[str, Any]:
+    """Create accounts that are given as ``[number, jid, password]``; those that fail do not keep the others
+    from being made, and are reported with their number, which is that of a line in a file."""
+    if not isinstance(users, list) or not all(_is_entry(entry) for entry in users):
+        raise CommandError("'users' is a list of [line number, JID, password]")
+    failed: list[dict[str, Any]] = []
+    entries = iter(users)
+    workers = min(CREATED_AT_ONCE, len(users))
+    await gatherResults(
+        [Deferred.fromCoroutine(_create_some(server, entries, failed)) for _ in range(workers)]
+    )
+    failed.sort(key=lambda failure: int(failure["line"]))
+    return {"created": len(users) - len(failed), "failed": failed}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and list(map(type, entry)) == [int, str, str]
+
+
+async def _create_some(server: Server, entries: Iterator[Any], failed: list[dict[str, Any]]) -> None:
+    """One of those who work together: each takes the next entry when it is done with the one before."""
+    for line, jid, password in entries:
+        try:
+            await _create(server, jid, password)
+        except CommandError as error:
+            failed.append({"line": line, "error": str(error)})
+        except StorageError as error:
+            failed.append({"line": line, "error": f"the store failed: {error}"})
+
+
+async def _user_password(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    password = _text(arguments, "password")
+    account = await _account(server, arguments)
+    try:
+        await account.host.accounts.set_password(account, password)
+    except ValueError as error:
+        raise CommandError(f"this password cannot be used for {account.jid}: {error}") from None
+    return {"jid": str(account.jid)}
+
+
+async def _user_delete(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    account = await _account(server, arguments)
+    await account.host.accounts.delete(account)
+    return {"jid": str(account.jid)}
+
+
+async def _user_list(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    text = _text(arguments, "domain")
+    try:
+        domain = prepare_domain(text)
+    except InvalidJID as error:
+        raise CommandError(f"{text!r} is not a domain: {error}") from None
+    _host(server, domain)
+    accounts: list[dict[str, Any]] = []
+    after = ""
+    while page := await server.store.accounts.list(domain, after, PAGE):
+        for row in page:
+            created = (
+                datetime.fromtimestamp(row.created // 1000, timezone.utc).isoformat().replace("+00:00", "Z")
+            )
+            accounts.append({"jid": f"{row.localpart}@{domain}", "created": created, "enabled": row.enabled})
+        after = page[-1].localpart
+    return accounts
+
+
+# ---- the server
+
+
+async def _status(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    assert clients is not None
+    hosts: dict[str, dict[str, int | None]] = {}
+    for domain in server.hosts:
+        try:
+            hosts[domain] = {"accounts": await server.store.accounts.count(domain)}
+        except StorageError:
+            # What else there is to say matters most when the store fails.
+            hosts[domain] = {"accounts": None}
+    store = server.store
+    return {
+        "version": __version__,
+        "uptime_seconds": round(server.now() - server.started),
+        "sessions": server.sessions.count,
+        "streams": clients.counts(),
+        "hosts": hosts,
+        "store": {
+            "groups": store.groups,
+            "rows": store.rows,
+            "last_commit_seconds": store.last_commit_seconds,
+        },
+        "listening": _listening(server),
+    }
+
+
+def _listening(server: Server) -> list[list[Any]]:
+    """The addresses and ports of the running configuration, by which `check` knows that they are ours."""
+    ports = [*server.settings[options.C2S_PORTS], *server.settings[options.C2S_DIRECT_TLS_PORTS]]
+    return [[address, port] for address in server.settings[options.INTERFACES] for port in ports]
+
+
+_JID = Argument("jid", "JID", "The address of the account, as juliet@example.org.")
+_PASSWORD = Argument(
+    "--password",
+    "PW",
+    "Its password; asked for where it is not given. Others on the machine may see it among the processes.",
+    required=False,
+)
+_FILE = Argument(
+    "--file",
+    "FILE",
+    "Lines of JID and password, separated by white space; - for standard input.",
+    required=False,
+)
+
+_ALL = (
+    Command(
+        "user create",
+        "Create an account, or all those of a file.",
+        (replace(_JID, required=False), _PASSWORD, _FILE),
+        Where.STORE,
+        _user_create,
+    ),
+    Command(
+        "user password", "Give an account another password.", (_JID, _PASSWORD), Where.STORE, _user_password
+    ),
+    Command(
+        "user delete", "Delete an account and all that belongs to it.", (_JID,), Where.STORE, _user_delete
+    ),
+    Command(
+        "user list",
+        "List the accounts of a host.",
+        (Argument("domain", "DOMAIN", "The host."),),
+        Where.STORE,
+        _user_list,
+    ),
+    Command(
+        "check",
+        "Check the configuration, certificates, ports and names; starts nothing.",
+        (),
+        Where.FILES,
+        None,
+    ),
+    Command("status", "Tell what the running server does.", (), Where.SERVER, _status),
+)
+
+COMMANDS: Mapping[str, Command] = {command.name: command for command in _ALL}

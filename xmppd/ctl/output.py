@@ -1,0 +1,138 @@
+"""What `xmppctl` writes: tables and progress for people, JSON for programs, nothing that moves a cursor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+Rows = Iterable[Sequence[str]]
+
+
+def escape(text: str) -> str:
+    """`text` on one line; characters that are not to be shown, such as ESC, are spelled out."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def line(text: str, file: TextIO | None = None) -> None:
+    """Write a line of `text`, whatever is in it, to `file` or standard output."""
+    file = file or sys.stdout
+    encoding = file.encoding or "utf-8"
+    file.write(escape(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def error(text: str) -> None:
+    """Say on standard error what is wrong."""
+    sys.stdout.flush()
+    line(f"xmppctl: {text}", sys.stderr)
+
+
+def as_json(value: Any) -> None:
+    """Write a value as JSON in one line, in ASCII, which has no control characters either."""
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def table(headers: Sequence[str], rows: Rows) -> None:
+    """A table. Where it does not go to a terminal: columns without a head or lines, never cut nor folded."""
+    cells = [[escape(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    drawn = Table(*headers)
+    for row in cells:
+        # As Text, in which square brackets mean nothing.
+        drawn.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console(file=sys.stdout).print(drawn)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how far `what` has come; gives a function to call with how many more are done.
+    It goes to standard error, so that the result stays clean."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(escape(what), total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+# ---- what each command shows
+
+
+def show(name: str, result: Any) -> None:
+    """Write the result of the command `name` for a person."""
+    _SHOWN[name](result)
+
+
+def _created(result: Any) -> None:
+    line(f"created {result['jid']}" if "jid" in result else f"created {result['created']} accounts")
+
+
+def _accounts(result: Any) -> None:
+    if not sys.stdout.isatty():
+        for account in result:
+            line(account["jid"])  # and nothing else: it is a script that reads this
+        return
+    table(
+        ["account", "created", ""],
+        ([a["jid"], a["created"], "" if a["enabled"] else "disabled"] for a in result),
+    )
+
+
+def _status(result: Any) -> None:
+    hosts = result["hosts"].items()
+    store = result["store"]
+    rows = [
+        ["version", result["version"]],
+        ["uptime", duration(result["uptime_seconds"])],
+        ["sessions", str(result["sessions"])],
+        *([f"streams {state}", str(count)] for state, count in sorted(result["streams"].items())),
+        *([f"accounts of {host}", _known(figures["accounts"])] for host, figures in hosts),
+        ["store: commits", str(store["groups"])],
+        ["store: rows", str(store["rows"])],
+        ["store: last commit", f"{store['last_commit_seconds'] * 1000:.1f} ms"],
+    ]
+    table(["", ""], rows)
+
+
+def _known(count: int | None) -> str:
+    return "unknown: the store does not answer" if count is None else str(count)
+
+
+def duration(seconds: int) -> str:
+    """So many seconds as ``3d 04:05:06``."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{f'{days}d ' if days else ''}{hour:02}:{minute:02}:{second:02}"
+
+
+def _findings(result: Any) -> None:
+    for finding in result:
+        line(f"{finding['level']:5}  {finding['text']}")
+
+
+_SHOWN: Mapping[str, Callable[[Any], None]] = {
+    "user create": _created,
+    "user password": lambda result: line(f"{result['jid']} has a new password"),
+    "user delete": lambda result: line(f"deleted {result['jid']}"),
+    "user list": _accounts,
+    "status": _status,
+    "check": _findings,
+}

@@ -1,0 +1,1 @@
+"""Listeners and connections: what moves bytes between sockets and sessions."""

@@ -1,0 +1,538 @@
+"""Client streams: from the first byte to a bound session (RFC 6120 sections 4 to 7), and the way of stanzas
+between a session and its connection.
+
+`ClientStream` takes bytes and gives bytes; the connection below it may be a socket or a test. Its states:
+
+    HEADER         a stream header has to come: at the start, after TLS, after authentication
+    OPEN           features are out, the client may start TLS or authenticate
+    EXCHANGE       an authentication is under way (sasl.py)
+    AUTHENTICATED  features are out, the client has to bind a resource
+    BOUND          stanzas flow
+    CLOSED         nothing is listened to any more
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.logger import Logger
+
+from xmppd.config import Boolean, Duration, Integer, Option, Scope, Size
+from xmppd.core.binding import bind
+from xmppd.core.host import BeforeLogin, Host
+from xmppd.core.iq import check_iq
+from xmppd.core.session import Session
+from xmppd.net.addresses import MAX_UNAUTHENTICATED
+from xmppd.net.sasl import Authentication
+from xmppd.wire import ns
+from xmppd.wire.errors import StanzaError, StreamError
+from xmppd.wire.jid import InvalidJID, parse
+from xmppd.wire.parser import BEFORE_LOGIN, Event, Limits, StreamHeader, StreamParser
+from xmppd.wire.stanza import LANG, Stanza, error_reply, result
+from xmppd.wire.xml import escape_attribute, tag
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
+
+    from xmppd.net.service import ClientService
+
+C2S_TIMEOUT = Option(
+    "c2s_timeout", Duration(), "30s",
+    "How long a client may take from connecting until it is authenticated and bound.", scope=Scope.SERVER,
+)  # fmt: skip
+C2S_REQUIRE_ENCRYPTION = Option(
+    "c2s_require_encryption", Boolean(), "yes", "Whether a client has to start TLS before it may authenticate."
+)
+C2S_RATE = Option(
+    "c2s_rate", Size(minimum=1000), "256k",
+    "How many bytes a second a client may send; what is faster waits in the network.", scope=Scope.SERVER,
+)  # fmt: skip
+C2S_BURST = Option(
+    "c2s_burst", Duration(), "4s", "For how long, at ``c2s_rate``, a client that was quiet may send at once.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+STANZA_SIZE_LIMIT = Option(
+    "stanza_size_limit", Size(minimum=10_000), "256k", "The largest stanza, in bytes, that a client may send."
+)
+STANZA_DEPTH_LIMIT = Option(
+    "stanza_depth_limit", Integer(minimum=8, maximum=1000), "128", "How deep the elements of a stanza may nest."
+)
+STANZA_ELEMENTS_LIMIT = Option(
+    "stanza_elements_limit", Integer(minimum=64), "10000", "How many elements a stanza may have."
+)
+C2S_MAX_UNSENT = Option(
+    "c2s_max_unsent", Size(minimum=65536), "4M",
+    "How many bytes may wait for a client that does not read them; beyond it the connection is dropped.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+C2S_WRITE_TIMEOUT = Option(
+    "c2s_write_timeout", Duration(), "60s", "How long a client may read nothing of what waits for it.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+OPTIONS = (
+    C2S_TIMEOUT, C2S_REQUIRE_ENCRYPTION, C2S_RATE, C2S_BURST, STANZA_SIZE_LIMIT, STANZA_DEPTH_LIMIT,
+    STANZA_ELEMENTS_LIMIT, C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT,
+)  # fmt: skip
+
+MAX_ATTRIBUTES = 256  # of one element after login; the most that any specification uses is about ten
+MAX_LANG = 35  # characters of the stream's language, which every stanza may get (RFC 5646 section 4.4.1)
+MAX_BACKLOG = 32  # stanzas that wait for one that takes long; beyond it the client has to wait as well
+UNSENT_PAUSE = 256 * 1024  # bytes waiting for a client beyond which it is not read from
+
+_XML_HEADER = b"<?xml version='1.0'?>"
+_STREAM_END = b"</stream:stream>"
+_BIND_FEATURE = tag("bind", {"xmlns": ns.BIND})
+# COMPAT: clients of before RFC 6120 look for it (RFC 3921 section 3); the others see that they need not.
+_SESSION_FEATURE = tag("session", {"xmlns": ns.SESSION}, tag("optional"))
+_STARTTLS_FEATURE = tag("starttls", {"xmlns": ns.TLS})
+_STARTTLS_REQUIRED = tag("starttls", {"xmlns": ns.TLS}, tag("required"))
+
+
+class State(Enum):
+    """See the head of the file."""
+
+    HEADER = auto()
+    OPEN = auto()
+    EXCHANGE = auto()
+    AUTHENTICATED = auto()
+    BOUND = auto()
+    CLOSED = auto()
+
+
+class Transport(Protocol):
+    """What a stream needs of the connection below it; `net.connection.Connection` says what each one does."""
+
+    peer: str
+    unsent: int
+
+    @property
+    def secure(self) -> bool: ...
+    @property
+    def tls_version(self) -> str: ...
+    def write(self, data: bytes) -> None: ...
+    def start_tls(self, context: SSL.Context) -> None: ...
+    def channel_binding(self, type: str) -> bytes | None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def when_drained(self, callback: Callable[[bool], None]) -> None: ...
+    def close(self) -> None: ...
+    def abort(self, reason: str) -> None: ...
+
+
+class ClientStream:
+    """One client's stream; a `Receiver` for its connection and the `Carrier` of its session.
+
+    `direct_tls`: TLS began with the connection (XEP-0368), so that there is no STARTTLS.
+    """
+
+    __slots__ = (
+        "_allowance", "_authentication", "_counted", "_deadline", "_events", "_held", "_lang", "_last_read",
+        "_parser", "_sent_header", "_since_login", "account_name", "direct_tls", "host", "id", "log", "peer_to",
+        "service", "session", "state", "transport",
+    )  # fmt: skip
+
+    def __init__(self, service: ClientService, transport: Transport, direct_tls: bool) -> None:
+        self.service = service
+        self.transport = transport
+        self.direct_tls = direct_tls
+        self.id = service.server.token()
+        self.log: Logger = service.log
+        self.state = State.HEADER
+        self.host: Host | None = None
+        self.account_name: str | None = None  # the localpart, once authenticated
+        self.session: Session | None = None
+        self._parser = StreamParser(BEFORE_LOGIN)
+        self._events: deque[Event] = deque()
+        self._held = False  # an event is being handled that takes longer: the others wait
+        self._lang: str | None = None
+        self._sent_header = False
+        self._authentication: Authentication | None = None
+        self._last_read = service.server.clock.seconds()
+        self._allowance = float(service.settings[C2S_RATE] * service.settings[C2S_BURST])
+        self._counted = service.addresses.enter(transport.peer, service.settings[MAX_UNAUTHENTICATED])
+        self._deadline: Any = service.server.clock.callLater(service.settings[C2S_TIMEOUT], self._too_late)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether this address may have one more stream."""
+        return self._counted
+
+    # ---- from the connection
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client, decrypted."""
+        if self.state is State.CLOSED:
+            return
+        self._events.extend(self._parser.feed(data))
+        self._go_on()
+        self._slow_down(len(data))
+
+    def secured(self) -> None:
+        """The TLS handshake is done: the stream starts over (RFC 6120 section 5.4.3.3)."""
+
+    def connection_lost(self, reason: str) -> None:
+        """The connection is gone, in order or not."""
+        self.log.info("{session}: disconnected: {reason}", session=self.id[:8], reason=reason)
+        session = self._stop()
+        if session is not None:
+            session.lost()
+        self.service.gone(self)
+
+    # ---- events of the parser, one after the other
+
+    def _go_on(self) -> None:
+        while self._events and not self._held and self.state is not State.CLOSED:
+            event = self._events.popleft()
+            try:
+                self._handle(event)
+            except StreamError as error:
+                self.end(error)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Stanza):
+            self._handle_element(event)
+        elif isinstance(event, StreamHeader):
+            self._open(event)
+        else:
+            self.end(event if isinstance(event, StreamError) else None)
+
+    # ---- the header
+
+    def _open(self, header: StreamHeader) -> None:
+        attributes = header.attributes
+        host = self._addressed_host(attributes.get("to"))
+        if self.host is not None and host is not self.host and self.account_name is not None:
+            raise StreamError("not-authorized", "the stream was authenticated for another host")
+        if host is not None:
+            self.host = host
+        lang = attributes.get(LANG, "")
+        self._lang = lang if 0 < len(lang) <= MAX_LANG else None
+        if header.namespaces.get("") != ns.CLIENT:
+            raise StreamError("invalid-namespace", f"the default namespace has to be {ns.CLIENT}")
+        if attributes.get("version", "0").partition(".")[0] != "1":
+            raise StreamError("unsupported-version", "this server speaks XMPP 1.0")
+        if host is None:
+            raise StreamError("host-unknown", "this server does not serve that domain")
+        self._send_header(attributes.get("from"))
+        if not self._counted and self.account_name is None:
+            raise StreamError("policy-violation", "too many streams of this address are not authenticated yet")
+        self.state = State.AUTHENTICATED if self.account_name is not None else State.OPEN
+        if self.state is State.OPEN and self._may_authenticate():
+            self._authentication = Authentication(self, host)
+        self.transport.write(self.features())
+
+    def _addressed_host(self, to: str | None) -> Host | None:
+        try:
+            return self.service.server.hosts.get(parse(to).full) if to else None
+        except InvalidJID:
+            return None
+
+    def _send_header(self, to: str | None) -> None:
+        """RFC 6120 section 4.7: our own header, once for each stream, which has a new id each time (section 6.4.6)."""
+        self._sent_header = True
+        host = self.host.domain if self.host is not None else next(iter(self.service.server.hosts))
+        answer = f" to='{escape_attribute(to)}'" if to and len(to) < 1024 else ""
+        self.transport.write(
+            _XML_HEADER
+            + (
+                f"<stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}' id='{self.service.server.token()}' "
+                f"from='{escape_attribute(host)}'{answer} version='1.0' xml:lang='en'>"
+            ).encode()
+        )
+
+    def features(self) -> bytes:
+        """What the stream announces in its present state (RFC 6120 section 4.3.2)."""
+        host = self.host
+        assert host is not None
+        features: list[bytes] = []
+        if self.state is State.OPEN and not self.transport.secure:
+            features.append(_STARTTLS_REQUIRED if host.settings[C2S_REQUIRE_ENCRYPTION] else _STARTTLS_FEATURE)
+        if self._authentication is not None:
+            features.append(self._authentication.features())
+        if self.state is State.AUTHENTICATED:
+            features += [_BIND_FEATURE, _SESSION_FEATURE]
+        if self._may_authenticate():
+            authenticated = self.state is not State.OPEN
+            features.extend(feature.xml() for feature in host.features if feature.authenticated is authenticated)
+        return tag("stream:features", None, *features)
+
+    def _may_authenticate(self) -> bool:
+        """Whether the stream is as private as it has to be for more than STARTTLS."""
+        assert self.host is not None
+        return self.transport.secure or not self.host.settings[C2S_REQUIRE_ENCRYPTION]
+
+    # ---- elements
+
+    def _handle_element(self, element: Stanza) -> None:
+        state = self.state
+        if state is State.BOUND:
+            self._handle_bound(element)
+        elif element.xmlns == ns.SASL and state in (State.OPEN, State.EXCHANGE):
+            if self._authentication is None:
+                raise StreamError("policy-violation", "encryption is required before authentication")
+            self._authentication.handle(element)
+        elif state is State.EXCHANGE:
+            raise StreamError("not-authorized", "an authentication is under way")
+        elif element.xmlns == ns.TLS and element.name == "starttls" and state is State.OPEN:
+            self._start_tls()
+        elif state is State.AUTHENTICATED:
+            self._handle_authenticated(element)
+        elif element.xmlns == ns.CLIENT and element.name == "iq" and self._before_login(element):
+            pass
+        else:
+            raise StreamError("not-authorized", "log in first")
+
+    def _before_login(self, element: Stanza) -> bool:
+        """Give an iq to whoever answers it before authentication (XEP-0077); whether somebody does."""
+        assert self.host is not None
+        if not self._may_authenticate() or len(element.children) != 1:
+            return False
+        xmlns, name = element.children[0][:2]
+        handler = self.host.before_login.get((element.type or "", xmlns, name))
+        if handler is None:
+            return False
+        self.wait_for(self._answer_before_login(element, handler))
+        return True
+
+    async def _answer_before_login(self, element: Stanza, handler: BeforeLogin) -> None:
+        element.attributes.pop("from", None)
+        element.attributes.pop("to", None)
+        try:
+            check_iq(element)
+            payload = await handler(element, self.transport.peer)
+            self.transport.write(result(element, payload or b"").to_bytes())
+        except StanzaError as error:
+            self.transport.write(error_reply(element, error).to_bytes())
+
+    def _start_tls(self) -> None:
+        """RFC 6120 section 5.4.2.3. Whatever came behind the request came in the clear, perhaps from somebody
+        else: it must not be taken for what the client says under TLS."""
+        if self.transport.secure or self.direct_tls:
+            self.transport.write(tag("failure", {"xmlns": ns.TLS}))
+            self.end(None)
+            return
+        assert self.host is not None
+        if self._events or self._parser.unfinished:
+            raise StreamError("policy-violation", "nothing may follow <starttls/> before the handshake")
+        self.transport.write(tag("proceed", {"xmlns": ns.TLS}))
+        self._restart()
+        self.transport.start_tls(self.service.certificates.context(self.host.domain))
+
+    def _restart(self) -> None:
+        """A new stream begins, with a new parser: nothing of the old one goes on (RFC 6120 section 4.3.3)."""
+        self._parser.close()
+        self._events.clear()
+        self._parser = StreamParser(self._limits())
+        self._sent_header = False
+        self._authentication = None
+        self.state = State.HEADER
+
+    def _limits(self) -> Limits:
+        if self.account_name is None:
+            return BEFORE_LOGIN
+        assert self.host is not None
+        settings = self.host.settings
+        depth = settings[STANZA_DEPTH_LIMIT] + 1  # the stream itself is one level
+        return Limits(settings[STANZA_SIZE_LIMIT], depth, settings[STANZA_ELEMENTS_LIMIT], MAX_ATTRIBUTES)
+
+    def exchanging(self, under_way: bool) -> None:
+        """An authentication has begun, or has failed and may be tried again."""
+        if self.state is not State.CLOSED:
+            self.state = State.EXCHANGE if under_way else State.OPEN
+
+    def authenticated(self, local: str) -> None:
+        """The client has proved to be `local`: it opens a new stream now (RFC 6120 section 6.4.6)."""
+        self.account_name = local
+        self._leave_address()
+        if self.state is State.CLOSED:  # it went away while the password was checked
+            return
+        too_early = bool(self._events) or self._parser.unfinished
+        self._restart()
+        if too_early:
+            raise StreamError("not-authorized", "a new stream header has to follow")
+
+    def _handle_authenticated(self, element: Stanza) -> None:
+        assert self.host is not None
+        nonza = self.host.nonzas.get((element.xmlns, element.name))
+        if nonza is not None:
+            nonza(self, element)
+            return
+        is_bind = (
+            element.xmlns == ns.CLIENT and element.name == "iq" and element.type == "set"
+            and len(element.children) == 1 and element.children[0][:2] == (ns.BIND, "bind")
+        )  # fmt: skip
+        if not is_bind:
+            raise StreamError("not-authorized", "bind a resource first")  # RFC 6120 section 7.1
+        self.wait_for(self._bind(element))
+
+    async def _bind(self, element: Stanza) -> None:
+        """RFC 6120 section 7.6 and 7.7."""
+        assert self.host is not None and self.account_name is not None
+        element.attributes.pop("to", None)
+        element.attributes.pop("from", None)
+        wanted = next((str(child) for child in next(element.tree.elements()).elements(ns.BIND, "resource")), None)
+        try:
+            session = await bind(self.host, self.account_name, wanted, self.id[:8], self, self._lang)
+        except StanzaError as error:
+            self.transport.write(error_reply(element, error).to_bytes())
+            return
+        if self.state is not State.AUTHENTICATED:  # the connection went away meanwhile
+            session.end()
+            return
+        self.session = session
+        self.state = State.BOUND
+        self._cancel_deadline()
+        jid = tag("bind", {"xmlns": ns.BIND}, tag("jid", None, session.jid.full))
+        self.transport.write(result(element, jid).to_bytes())
+        self.log.info(
+            "{session}: {jid} is bound, from {peer}, {tls}",
+            session=session.id, jid=session.jid.full, peer=self.transport.peer,
+            tls=self.transport.tls_version or "no TLS",
+        )  # fmt: skip
+
+    def _handle_bound(self, element: Stanza) -> None:
+        assert self.session is not None and self.host is not None
+        if element.xmlns == ns.CLIENT:
+            if element.name in ("message", "presence", "iq"):
+                self.session.receive(element)
+                return
+            raise StreamError("unsupported-stanza-type")
+        nonza = self.host.nonzas.get((element.xmlns, element.name))
+        if nonza is not None:
+            nonza(self, element)
+            return
+        if element.name in ("message", "presence", "iq") or element.xmlns in (ns.SERVER, ns.STREAM):
+            raise StreamError("invalid-namespace")
+        raise StreamError("unsupported-stanza-type")
+
+    def wait_for(self, work: Any) -> None:
+        """Handle something that takes longer; what comes next waits for it."""
+        self._held = True
+        running = self.service.server.tasks.start(self._guarded(work), "a stream's negotiation")
+        if running is None:
+            self._held = False
+        else:
+            running.addBoth(self._waited)
+
+    def _waited(self, _: object) -> None:
+        self._held = False
+        self._go_on()
+        self._let_read()
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work
+        except StreamError as error:
+            self.end(error)
+        except Exception:
+            self.log.failure("{session}: negotiation failed", session=self.id[:8])
+            self.end(StreamError("internal-server-error"))
+
+    # ---- the carrier of a session
+
+    def adopt(self, session: Session) -> None:
+        """See `Carrier`."""
+        self.session = session
+        session.carrier = self
+        self.state = State.BOUND
+        self._cancel_deadline()
+        self.log.info("{session}: {jid} is back, from {peer}", session=self.id[:8], jid=session.jid.full,
+                      peer=self.transport.peer)  # fmt: skip
+
+    def send(self, data: bytes) -> None:
+        """See `Carrier`."""
+        self.transport.write(data)
+
+    def when_sent(self, callback: Callable[[bool], None]) -> None:
+        """See `Carrier`."""
+        if self.state is State.CLOSED:
+            callback(False)
+        else:
+            self.transport.when_drained(callback)
+
+    def work_done(self) -> None:
+        """See `Carrier`."""
+        self._let_read()
+
+    # ---- how fast a client may be
+
+    def _slow_down(self, received: int) -> None:
+        """Stop reading for a while when the client sends faster than it may, faster than its stanzas are
+        handled, or does not read our answers."""
+        settings = self.service.settings
+        rate = settings[C2S_RATE]
+        now = self.service.server.clock.seconds()
+        self._allowance = min(rate * settings[C2S_BURST], self._allowance + (now - self._last_read) * rate) - received
+        self._last_read = now
+        if self.state is State.CLOSED:
+            return
+        if self._allowance < 0:
+            self.transport.pause_reading()
+            self.service.server.clock.callLater(-self._allowance / rate, self._let_read)
+        if self._overloaded():
+            self.transport.pause_reading()
+            self.transport.when_drained(lambda gone: self._let_read())
+
+    def _overloaded(self) -> bool:
+        backlog = self.session.backlog if self.session is not None else 0
+        return backlog + len(self._events) > MAX_BACKLOG or self.transport.unsent > UNSENT_PAUSE
+
+    def _let_read(self) -> None:
+        now = self.service.server.clock.seconds()
+        rate = self.service.settings[C2S_RATE]
+        if self.state is State.CLOSED or self._overloaded():
+            return
+        if self._allowance + (now - self._last_read) * rate > -1:  # a clock may be short of the last byte
+            self.transport.resume_reading()
+
+    # ---- the end
+
+    def end(self, error: StreamError | None) -> None:
+        """Close the stream, with an error if there is one (RFC 6120 sections 4.4 and 4.9)."""
+        if self.state is State.CLOSED:
+            return
+        if not self._sent_header:
+            self._send_header(None)
+        if error is not None:
+            self.log.info("{session}: stream error: {error}", session=self.id[:8], error=str(error))
+            self.transport.write(error.to_bytes())
+        self.transport.write(_STREAM_END)
+        session = self._stop()
+        self.transport.close()
+        if session is not None:
+            session.end()
+
+    def leave(self, error: StreamError) -> None:
+        """See `Carrier`."""
+        self.session = None
+        self.end(error)
+
+    def _stop(self) -> Session | None:
+        """Nothing that the client sends counts any more; what it has sent before is still handled. Returns the
+        session that has lost its stream by that."""
+        if self.state is State.CLOSED:
+            return None
+        self.state = State.CLOSED
+        self._cancel_deadline()
+        self._leave_address()
+        self._parser.close()
+        self._events.clear()
+        session, self.session = self.session, None
+        return session
+
+    def _leave_address(self) -> None:
+        if self._counted:
+            self._counted = False
+            self.service.addresses.leave(self.transport.peer)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        self.end(StreamError("connection-timeout", "this took too long"))

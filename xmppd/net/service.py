@@ -1,0 +1,107 @@
+"""The service for clients: what all client streams share, and the connections that become streams."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from xmppd.config import Settings
+from xmppd.core.server import Server
+from xmppd.net.addresses import Addresses
+from xmppd.net.c2s import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT, ClientStream, State
+from xmppd.net.certificates import Certificates
+from xmppd.net.connection import Connection, Flusher
+from xmppd.wire.errors import StreamError
+
+KEEPALIVE_SECONDS = 300.0  # how often a space goes to every client: it finds dead ones, and keeps NAT tables warm
+
+
+class ClientService:
+    """All client streams of the server. `reactor` is for the sockets, `server.clock` for the waits."""
+
+    def __init__(self, server: Server, certificates: Certificates, reactor: Any) -> None:
+        self.server = server
+        self.certificates = certificates
+        self.addresses = Addresses(server.clock.seconds)
+        self.log = Logger(namespace="xmppd.c2s")
+        self._reactor = reactor
+        self._flusher = Flusher(reactor)
+        self._streams: set[ClientStream] = set()
+        self._empty: Deferred[None] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The server's own settings."""
+        return self.server.settings
+
+    def accepted(self, sock: socket.socket, peer: str) -> None:
+        """A client has connected to an ordinary port."""
+        self._start(sock, peer, direct_tls=False)
+
+    def accepted_direct_tls(self, sock: socket.socket, peer: str) -> None:
+        """A client has connected to a port where TLS comes first (XEP-0368)."""
+        self._start(sock, peer, direct_tls=True)
+
+    def _start(self, sock: socket.socket, peer: str, direct_tls: bool) -> None:
+        settings = self.settings
+        connection = Connection(
+            self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
+        )
+        stream = self.stream(connection, direct_tls)
+        if direct_tls:
+            connection.start_tls(self.certificates.context(next(iter(self.server.hosts))))
+        connection.start(stream)
+
+    def stream(self, transport: Any, direct_tls: bool) -> ClientStream:
+        """A new stream over `transport`."""
+        stream = ClientStream(self, transport, direct_tls)
+        self._streams.add(stream)
+        return stream
+
+    def gone(self, stream: ClientStream) -> None:
+        """Called by a stream that has lost its connection."""
+        self._streams.discard(stream)
+        if self._empty is not None and not self._streams:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    async def all_closed(self, seconds: float) -> None:
+        """Return when the last connection has sent its last words, or after `seconds`."""
+        if not self._streams:
+            return
+        self._empty = Deferred()
+        timer = self.server.clock.callLater(seconds, self._give_up)
+        await self._empty
+        if timer.active():
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        for stream in list(self._streams):
+            stream.transport.abort("the server is going down")
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after `seconds`."""
+        slept: Deferred[None] = Deferred()
+        self.server.clock.callLater(seconds, slept.callback, None)
+        return slept
+
+    def keep_alive(self) -> None:
+        """Send a space to every bound client (RFC 6120 section 4.6.1)."""
+        for stream in list(self._streams):
+            if stream.state is State.BOUND:
+                stream.transport.write(b" ")
+
+    def counts(self) -> dict[str, int]:
+        """How many streams are in each state."""
+        counts: dict[str, int] = {}
+        for stream in self._streams:
+            counts[stream.state.name.lower()] = counts.get(stream.state.name.lower(), 0) + 1
+        return counts
+
+    def shut_down(self) -> None:
+        """Close every stream with ``<system-shutdown/>``."""
+        for stream in list(self._streams):
+            stream.end(StreamError("system-shutdown", "the server is going down"))

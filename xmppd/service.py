@@ -1,0 +1,210 @@
+"""Builds the house from a configuration, and opens and closes its doors."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from xmppd import settings as options
+from xmppd.config import Config, ConfigError
+from xmppd.core import modules
+from xmppd.core.host import Host
+from xmppd.core.iq import Target
+from xmppd.core.server import Server
+from xmppd.ctl.admin import AdminSocket, AdminSocketError
+from xmppd.net.certificates import CertificateError, Certificates
+from xmppd.net.listeners import Listener, PortUnusable, bind
+from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
+from xmppd.storage import StorageError, Store
+from xmppd.wire import ns
+
+SHUTDOWN_SECONDS = 10.0  # for what is under way when the server is told to stop
+GOODBYE_SECONDS = 2.0  # for clients to read that it stops
+
+Accepted = Callable[[socket.socket, str], None]
+
+
+class CannotStart(Exception):
+    """The server cannot start; one line for the administrator."""
+
+
+def open_store(config: Config, reactor: Any) -> Store:
+    """The store of a configuration, made first where there is none; raises `ConfigError` or `StorageError`."""
+    settings = config.server
+    data_path = settings[options.DATA_PATH]
+    try:
+        data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise settings.error(options.DATA_PATH, f"{data_path}: {error.strerror}") from None
+    return Store.open(
+        reactor,
+        options.storage_url(settings),
+        timeout=settings[options.STORAGE_TIMEOUT],
+        synchronous=settings[options.STORAGE_SYNCHRONOUS].upper(),
+        max_queue=settings[options.STORAGE_QUEUE],
+    )
+
+
+def build_server(config: Config, store: Store, reactor: Any, now: Callable[[], float] = time.time) -> Server:
+    """The server with its hosts and their modules, on any clock; nothing listens yet."""
+
+    def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **kwargs)
+
+    server = Server(config.server, store, reactor, now, in_thread)
+    add_hosts(server, config)
+    return server
+
+
+def add_hosts(server: Server, config: Config) -> None:
+    """Make the hosts of a configuration, each with its modules; raises `ConfigError` for a module that is none."""
+    for domain, settings in config.hosts.items():
+        host = server.hosts[domain] = Host(server, domain, settings)
+        for target in (Target.SERVER, Target.OWN):
+            # COMPAT: clients of before RFC 6120 ask for a session after binding (RFC 3921 section 3).
+            host.iq.on(target, "set", ns.SESSION, "session", lambda request: None)
+        known = modules.available()
+        for option in (modules.MODULES_ENABLED, modules.MODULES_DISABLED):
+            for name in settings[option]:
+                if name not in known:
+                    raise settings.error(option, f"there is no module {name!r}; accepted: {', '.join(known)}")
+        modules.set_up(host)
+
+
+class Xmppd(Service):
+    """The running server. Everything that can fail because of its configuration fails in `__init__`, before
+    anything is started: `CannotStart`."""
+
+    def __init__(self, path: Path, reactor: Any) -> None:
+        self._path = path
+        self._reactor = reactor
+        self._log = Logger(namespace="xmppd")
+        self._listeners: list[Listener] = []
+        self._keep_alive: LoopingCall | None = None
+        try:
+            self.config = options.read(path)
+            self._set_up()
+        except (ConfigError, CertificateError, PortUnusable, StorageError, AdminSocketError) as error:
+            for listener in self._listeners:
+                listener.stop()
+            raise CannotStart(str(error)) from None
+
+    def _set_up(self) -> None:
+        settings = self.config.server
+        sockets = self._bind_all()
+        self.server = build_server(self.config, open_store(self.config, self._reactor), self._reactor)
+        certificates = Certificates(settings[options.CERTIFICATES], self.server.hosts, time.time, b"xmpp-client")
+        self.clients = ClientService(self.server, certificates, self._reactor)
+        for listening, direct_tls in sockets:
+            accepted = self.clients.accepted_direct_tls if direct_tls else self.clients.accepted
+            self._listeners.append(Listener(self._reactor, listening, accepted))
+        self._admin = AdminSocket(self.server, self.clients, options.admin_socket(settings), self._reactor)
+
+    def _bind_all(self) -> list[tuple[socket.socket, bool]]:
+        """Every port of the configuration, with whether TLS comes first on it."""
+        settings = self.config.server
+        bound: list[tuple[socket.socket, bool]] = []
+        for option, direct_tls in ((options.C2S_PORTS, False), (options.C2S_DIRECT_TLS_PORTS, True)):
+            for port in settings[option]:
+                for address in settings[options.INTERFACES]:
+                    try:
+                        bound.append((bind(address, port), direct_tls))
+                    except PortUnusable as error:
+                        if error.no_such_address and not settings.is_set(options.INTERFACES):
+                            continue  # the default names ::1, which a machine without IPv6 does not have
+                        raise settings.error(option, str(error)) from None
+        return bound
+
+    # ---- running
+
+    def startService(self) -> None:
+        """Open the doors, once the reactor runs."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._reactor.callWhenRunning(self._start)
+
+    def _start(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._from_signal(self._stop))
+        signal.signal(signal.SIGHUP, self._from_signal(self.reload))
+        for warning in self.config.warnings:
+            self._log.warn("{warning}", warning=warning)
+        self.server.tasks.start(self._open(), "starting")
+
+    def _from_signal(self, handler: Callable[[], None]) -> Callable[[int, Any], None]:
+        return lambda number, frame: self._reactor.callFromThread(handler)
+
+    async def _open(self) -> None:
+        try:
+            self.server.secret = await self.server.store.data.server_get_or_create(
+                "secret", "server", lambda: self.server.token().encode()
+            )
+        except StorageError as error:
+            self.fail(f"the store cannot be used: {error}")
+            return
+        for listener in self._listeners:
+            listener.start()
+        self._admin.start()
+        self._keep_alive = LoopingCall(self.clients.keep_alive)
+        self._keep_alive.clock = self._reactor
+        self._keep_alive.start(KEEPALIVE_SECONDS, now=False)
+        self._log.info("xmppd ready: {hosts}", hosts=", ".join(self.server.hosts))
+
+    def fail(self, why: str) -> None:
+        """Give up after the start: say why, and end with status 1."""
+        sys.stderr.write(f"xmppd: {why}\n")
+        atexit.register(os._exit, 1)  # twistd itself ends with 0 whenever the reactor was stopped
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def reload(self) -> None:
+        """SIGHUP: read the file and the certificates again; streams go on."""
+        try:
+            changes = self.config.update(options.read(self._path))
+        except ConfigError as error:
+            self._log.error("the configuration was not read again: {error}", error=str(error))
+            changes = []
+        for change in changes:
+            self._log.info("{change}", change=str(change))
+        for warning in self.config.warnings:
+            self._log.warn("{warning}", warning=warning)
+        self.clients.certificates.reload()
+        self._log.info("configuration and certificates were read again")
+
+    def stopService(self) -> Deferred[None]:
+        """Close the doors: nobody new, an orderly end for everybody, and everything on disk."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        if self._keep_alive is not None and self._keep_alive.running:
+            self._keep_alive.stop()
+        for listener in self._listeners:
+            listener.stop()
+        self._admin.stop()
+        self.clients.shut_down()
+        for session in self.server.sessions:
+            session.end()  # those without a connection, too: what waits for them is kept for their users
+        timer = self._reactor.callLater(SHUTDOWN_SECONDS, self.server.tasks.cancel)
+        while self.server.tasks.busy:
+            await self.server.tasks.all_ended()
+        if timer.active():
+            timer.cancel()
+        await self.clients.all_closed(GOODBYE_SECONDS)
+        await self.server.store.close()
+        self._log.info("xmppd stopped")

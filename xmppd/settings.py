@@ -1,0 +1,144 @@
+"""The server's own options, and the list of all that are declared anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xmppd.config import (
+    Addresses,
+    BareJids,
+    Boolean,
+    Choice,
+    Config,
+    Duration,
+    Integer,
+    Networks,
+    Option,
+    PathOf,
+    Ports,
+    Scope,
+    Settings,
+    Text,
+    load,
+    reference,
+)
+from xmppd.config import Mapping as MappingOf
+from xmppd.core import accounts, binding, modules, roster
+from xmppd.net import addresses, c2s, sasl
+from xmppd.wire.jid import JID, parse, prepare_domain
+
+SERVER = Scope.SERVER
+
+
+def _bare_jid(text: str) -> JID:
+    jid = parse(text)
+    if not jid.local or not jid.is_bare:
+        raise ValueError("is no bare JID")
+    return jid
+
+
+DATA_PATH = Option("data_path", PathOf(), "../var", "The folder in which state lives.", scope=SERVER, live=False)
+STORAGE = Option(
+    "storage", Text(), "sqlite",
+    "Where data is kept: ``sqlite`` (a file in ``data_path``), ``sqlite:///PATH`` or ``postgresql://USER:PW@HOST/DB``.",
+    scope=SERVER, live=False, secret=True,
+)  # fmt: skip
+STORAGE_TIMEOUT = Option(
+    "storage_timeout", Duration(), "10s",
+    "How long the store may take for one request; then whoever asked is told to try again later.",
+    scope=SERVER, live=False,
+)  # fmt: skip
+STORAGE_SYNCHRONOUS = Option(
+    "storage_synchronous", Choice("full", "normal"), "full",
+    "``full``: what was acknowledged survives a loss of power. ``normal``: it survives a crash of the server, but a "
+    "loss of power may take the last moments.",
+    scope=SERVER, live=False,
+)  # fmt: skip
+STORAGE_QUEUE = Option(
+    "storage_max_queue", Integer(minimum=100), "100000",
+    "How many writes may wait for the store; beyond it they are refused.", scope=SERVER, live=False,
+)  # fmt: skip
+ADMINS = Option("admins", BareJids(_bare_jid), "", "The bare JIDs of those who administer the server.")
+INTERFACES = Option(
+    "interfaces", Addresses(), "127.0.0.1, ::1", "Addresses to listen on; ``*`` and ``::`` for all.",
+    scope=SERVER, live=False,
+)  # fmt: skip
+C2S_PORTS = Option("c2s_ports", Ports(), "5222", "Ports for clients that start TLS.", scope=SERVER, live=False)
+C2S_DIRECT_TLS_PORTS = Option(
+    "c2s_direct_tls_ports", Ports(), "5223", "Ports for clients that connect with TLS.", scope=SERVER, live=False
+)
+ADMIN_SOCKET = Option(
+    "admin_socket", Text(), "DATA_PATH/xmppd.sock",
+    "The socket that ``xmppctl`` talks to; ``DATA_PATH`` stands for the value of ``data_path``.",
+    scope=SERVER, live=False,
+)  # fmt: skip
+CERTIFICATES = Option(
+    "certificates", PathOf(), "../certs",
+    "The folder with ``DOMAIN.crt`` and ``DOMAIN.key``, or ``DOMAIN/fullchain.pem`` and ``DOMAIN/privkey.pem``.",
+    scope=SERVER, live=False,
+)  # fmt: skip
+
+
+def _later(name: str, kind: Any, default: str, help: str, part: str, scope: Scope = SERVER) -> Option[Any]:
+    return Option(name, kind, default, help, scope=scope, live=False, pending=part)
+
+
+# Names that are fixed already, of parts that this version does not have: to give one a value gives a warning.
+LATER = (
+    _later("s2s_ports", Ports(), "", "Ports for other servers.", "federation"),
+    _later("s2s_direct_tls_ports", Ports(), "", "Ports for other servers that connect with TLS.", "federation"),
+    _later("s2s_require_encryption", Boolean(), "yes", "Whether other servers need TLS.", "federation", Scope.HOST),
+    _later("s2s_secure_auth", Boolean(), "no", "Whether they need a valid certificate.", "federation", Scope.HOST),
+    _later("s2s_hosts", MappingOf(Text()), "", "Addresses that replace DNS for a domain.", "federation", Scope.HOST),
+    _later("s2s_rate", Text(), "", "How many bytes a second another server may send.", "federation"),
+    _later("component_ports", Ports(), "", "Ports for external components.", "component support"),
+    _later("component_interfaces", Addresses(), "", "Addresses for external components.", "component support"),
+    _later("http_ports", Ports(), "", "Ports for HTTP.", "HTTP"),
+    _later("https_ports", Ports(), "", "Ports for HTTPS.", "HTTP"),
+    _later("http_interfaces", Addresses(), "", "Addresses for HTTP.", "HTTP"),
+    _later("trusted_proxies", Networks(), "", "Networks whose Forwarded headers are believed.", "HTTP"),
+)
+
+OPTIONS = (
+    DATA_PATH, STORAGE, STORAGE_TIMEOUT, STORAGE_SYNCHRONOUS, STORAGE_QUEUE, ADMINS, INTERFACES,
+    C2S_PORTS, C2S_DIRECT_TLS_PORTS, ADMIN_SOCKET, CERTIFICATES,
+)  # fmt: skip
+
+
+def declared() -> Mapping[str, tuple[Option[Any], ...]]:
+    """All options, under the headings of the reference page."""
+    groups: dict[str, tuple[Option[Any], ...]] = {
+        "The server": OPTIONS,
+        "Modules": modules.OPTIONS,
+        "Accounts": (*accounts.OPTIONS, *binding.OPTIONS, *roster.OPTIONS),
+        "Clients": c2s.OPTIONS,
+        "Logging in": (*sasl.OPTIONS, *addresses.OPTIONS),
+    }
+    for name, options in modules.options(modules.available()).items():
+        if options:
+            groups[f"Module {name}"] = options
+    groups["Not in this version"] = LATER
+    return groups
+
+
+def read(path: Path) -> Config:
+    """The configuration in a file; raises `ConfigError`."""
+    options = [option for group in declared().values() for option in group]
+    return load(path, options, normalise_domain=prepare_domain)
+
+
+def storage_url(settings: Settings) -> str:
+    """Where the store is, as `Store.open` wants it."""
+    value = settings[STORAGE]
+    return f"sqlite:///{settings[DATA_PATH] / 'xmppd.sqlite'}" if value == "sqlite" else value
+
+
+def admin_socket(settings: Settings) -> Path:
+    """Where the admin socket is."""
+    return Path(settings[ADMIN_SOCKET].replace("DATA_PATH", str(settings[DATA_PATH])))
+
+
+if __name__ == "__main__":  # python -m xmppd.settings > docs/options.rst
+    print(reference(declared()), end="")
