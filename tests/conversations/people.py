@@ -1,0 +1,67 @@
+"""slixmpp clients that take part in conversations."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import slixmpp
+from slixmpp import ClientXMPP
+
+from tests.conversations.process import PATIENCE, RunningServer, unverified
+
+
+class Person(ClientXMPP):  # type: ignore[misc]
+    """A client that logs in to `server`, and lets a test wait for what it hears."""
+
+    def __init__(
+        self, server: RunningServer, name: str, resource: str, password: str = "secret",
+        direct_tls: bool = False, mechanism: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(f"{name}@localhost/{resource}", password, sasl_mech=mechanism)
+        self.ssl_context = unverified()
+        self.enable_direct_tls = direct_tls
+        self.enable_starttls = not direct_tls
+        self.port = server.tls_port if direct_tls else server.port
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.presences: asyncio.Queue[Any] = asyncio.Queue()
+        self.register_plugin("xep_0199")
+        self.register_plugin("xep_0030")
+        self.add_event_handler("message", self.heard.put_nowait)
+        for kind in ("presence_available", "presence_unavailable", "presence_subscribe", "presence_subscribed"):
+            self.add_event_handler(kind, self.presences.put_nowait)
+        self.auto_authorize = None
+        self.auto_subscribe = False
+        self.mechanism = ""
+
+    async def arrives(self, presence: bool = True) -> Person:
+        """Connect, log in, get the roster, and say that one is there."""
+        started = self.wait_until("session_start", PATIENCE)
+        failed = asyncio.ensure_future(self.wait_until("failed_all_auth", PATIENCE))
+        self.connect("127.0.0.1", self.port)
+        start = asyncio.ensure_future(started)
+        done, _ = await asyncio.wait({start, failed}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        assert start in done, "it could not log in"
+        failed.cancel()
+        await self.get_roster()
+        if presence:
+            self.send_presence()
+        return self
+
+    async def hears(self) -> Any:
+        """The next message."""
+        return await asyncio.wait_for(self.heard.get(), PATIENCE)
+
+    async def sees(self, kind: str, sender: slixmpp.JID | str) -> Any:
+        """The next presence of this kind from this account; others in between are passed over."""
+        bare = slixmpp.JID(str(sender)).bare
+        while True:
+            presence = await asyncio.wait_for(self.presences.get(), PATIENCE)
+            if presence["from"].bare == bare and presence.get_type() in (kind, "chat" if kind == "available" else kind):
+                return presence
+
+    async def leaves(self) -> None:
+        """Close the stream in order."""
+        gone = asyncio.ensure_future(self.wait_until("disconnected", PATIENCE))
+        await self.disconnect()
+        await gone

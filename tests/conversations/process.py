@@ -1,0 +1,139 @@
+"""A real server for conversations: a twistd process on loopback, with ports and data of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+PATIENCE = 30.0  # seconds until a test gives up; nothing waits that long unless it is broken
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str) -> str:
+    """A program of the environment that runs the tests."""
+    return str(Path(sys.executable).parent / name)
+
+
+class RunningServer:
+    """One twistd. `start` waits for ``xmppd ready``; `stop` asks it to end and returns its status."""
+
+    def __init__(self, folder: Path, extra: str = "", sections: str = "[host:localhost]\n") -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.tls_port = free_port()
+        self.config = folder / "xmppd.cfg"
+        self.lines: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+        self.write_config(extra, sections)
+
+    def write_config(self, extra: str = "", sections: str = "[host:localhost]\n") -> None:
+        """Write the configuration: loopback, this test's ports, and what the test adds."""
+        self.config.write_text(
+            "[xmppd]\ndata_path = var\ncertificates = certs\ninterfaces = 127.0.0.1\n"
+            f"c2s_ports = {self.port}\nc2s_direct_tls_ports = {self.tls_port}\n{extra}\n{sections}"
+        )
+
+    def command(self) -> list[str]:
+        """The command line, in the foreground."""
+        pid_file = f"--pidfile={self.folder / 'twistd.pid'}"
+        return [program("twistd"), "-n", pid_file, "xmppd", "-c", str(self.config)]
+
+    def start(self) -> RunningServer:
+        """Start it and wait until it is ready."""
+        self.process = subprocess.Popen(
+            self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self.wait_for("xmppd ready")
+        return self
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._new.put(line)
+        self._new.put(None)
+
+    def wait_for(self, text: str) -> str:
+        """The next line of the log that has `text` in it."""
+        while True:
+            try:
+                line = self._new.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise AssertionError(f"no {text!r} in the log:\n{self.log()}") from None
+            assert line is not None, f"the server ended before {text!r}:\n{self.log()}"
+            self.lines.append(line)
+            if text in line:
+                return line
+
+    def log(self) -> str:
+        """What has been read of the log so far, and what is there to be read."""
+        while not self._new.empty():
+            line = self._new.get()
+            if line is not None:
+                self.lines.append(line)
+        return "".join(self.lines)
+
+    def user(self, *names: str, password: str = "secret") -> None:
+        """Make accounts at localhost."""
+        accounts = "".join(f"{name}@localhost {password}\n" for name in names)
+        self.xmppctl("user", "create", "--file", "-", typed=accounts)
+
+    def xmppctl(self, *arguments: str, typed: str = "") -> str:
+        """Run xmppctl, with `typed` on its standard input; what it prints."""
+        done = subprocess.run(
+            [program("xmppctl"), "-c", str(self.config), *arguments],
+            input=typed, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """End it in order; its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end; its exit status."""
+        assert self.process is not None
+        status = self.process.wait(PATIENCE)
+        return status
+
+    def close(self) -> None:
+        """Whatever the test did: nothing is left running."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+
+
+def unverified() -> ssl.SSLContext:
+    """TLS without a look at the certificate, which is self-signed here."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
