@@ -19,7 +19,7 @@ from tests.net.support import (
     plain,
     response,
 )
-from tests.support.world import Player, World
+from tests.support.world import HEADER, Player, World
 from xmppd.core.peers import network
 from xmppd.core.session import Session
 from xmppd.net.addresses import REMEMBERED, Addresses
@@ -350,7 +350,7 @@ def test_nothing_stays_of_connections_that_come_and_go(how: str) -> None:
             stream.connection_lost("the last ones")
 
     come_and_go()
-    world.advance(60)
+    world.advance(10)  # what may be left for a moment: the answer to a failed login, a pause of reading
     assert len(world.clock.getDelayedCalls()) == calls
     assert world.service.counts() == {} and not world.service._streams
     assert world.server.sessions.count == 0 or how in ("breaks", "times out")
@@ -358,6 +358,18 @@ def test_nothing_stays_of_connections_that_come_and_go(how: str) -> None:
     stayed = [thing for thing in left((ClientStream, StreamParser)) if id(thing) not in before]
     assert stayed == []
     assert all(player() is None for player in watched)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_stream_that_is_over_lets_go_at_once(state: str) -> None:
+    world = World()
+    player = every_state(world)[state]
+    waiting = len(world.clock.getDelayedCalls())
+    parser = player.stream._parser
+    player.disconnects()
+    assert parser.feed(HEADER.format(host="example.org").encode() + b"<a/>") == []
+    assert not player.stream._events
+    assert len(world.clock.getDelayedCalls()) <= waiting - (state != "bound")
 
 
 def test_a_session_ends_with_its_stream() -> None:

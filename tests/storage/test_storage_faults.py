@@ -26,6 +26,10 @@ from xmppd.storage.schema import server_data
 
 PUT = insert(server_data)
 
+# Some faults only one of them has.
+ON_SQLITE = pytest.mark.parametrize("backend", ["memory", "sqlite"], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize("lasting", ["postgresql"], indirect=True)
+
 
 def row(key: str, value: bytes = b"") -> dict[str, Any]:
     return {"kind": "test", "key": key, "value": value}
@@ -121,10 +125,9 @@ def test_the_disk_fails_while_jobs_run_one_by_one(store, pump):
     assert pump.run(store.write(keys)) == ["first", "twice"]
 
 
+@ON_SQLITE
 def test_a_full_disk_and_room_again(backend, pump, logged):
     """SQLite's own bound on the size of the file gives the very error of a full disk."""
-    if backend.name == "postgresql":
-        pytest.skip("has no bound to set")
     store = backend.open()
     # A setting of a connection: the store has to make a new one after the failure.
     limit = {"pages": 60}
@@ -161,10 +164,9 @@ def test_a_full_disk_and_room_again(backend, pump, logged):
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["and ends", "and writes more"])
+@ON_SQLITE
 def test_a_job_that_swallows_a_full_disk_is_not_acknowledged(backend, pump, more):
     """SQLite has then ended the transaction, and sqlite3 finds nothing wrong with committing none."""
-    if backend.name == "postgresql":
-        pytest.skip("has no bound to set")
     store = backend.open()
 
     def careless(connection: Any) -> str:
@@ -188,9 +190,8 @@ def test_a_job_that_swallows_a_full_disk_is_not_acknowledged(backend, pump, more
     assert isinstance(result, Failure) and "0" not in present
 
 
+@ON_POSTGRESQL
 def test_a_connection_that_is_lost(lasting, pump, logged):
-    if lasting.name != "postgresql":
-        pytest.skip("has no server")
     store = lasting.open()
     pump.run(store.append(PUT, row("before")))
     lose = text("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -202,9 +203,8 @@ def test_a_connection_that_is_lost(lasting, pump, logged):
     assert [level for level, _ in logged] == ["error", "error", "info", "info"]
 
 
+@ON_POSTGRESQL
 def test_a_server_that_was_restarted_meanwhile_costs_nothing(lasting, pump):
-    if lasting.name != "postgresql":
-        pytest.skip("has no server")
     store = lasting.open()
     pump.run(store.append(PUT, row("before")))
     pump.run(store.read(keys))
@@ -287,9 +287,8 @@ def test_what_was_acknowledged_survives_kill_9(lasting, pump, moment):
     assert present == set(range(1, len(present) + 1))
 
 
+@ON_SQLITE
 def test_sqlite_waits_for_the_disk(backend, pump):
-    if backend.name == "postgresql":
-        pytest.skip("says so in its own configuration")
     pragmas = ("journal_mode", "synchronous", "foreign_keys")
 
     def look(connection: Any) -> list[Any]:

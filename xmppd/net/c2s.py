@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
@@ -26,7 +26,9 @@ from xmppd.core.host import BeforeLogin, Host
 from xmppd.core.iq import check_iq
 from xmppd.core.session import Session
 from xmppd.net.addresses import MAX_UNAUTHENTICATED
+from xmppd.net.pace import Pace
 from xmppd.net.sasl import Authentication
+from xmppd.net.transport import Transport
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError, StreamError
 from xmppd.wire.jid import InvalidJID, parse
@@ -35,8 +37,6 @@ from xmppd.wire.stanza import LANG, Stanza, error_reply, result
 from xmppd.wire.xml import escape_attribute, tag
 
 if TYPE_CHECKING:
-    from OpenSSL import SSL
-
     from xmppd.net.service import ClientService
 
 C2S_TIMEOUT = Option(
@@ -46,14 +46,6 @@ C2S_TIMEOUT = Option(
 C2S_REQUIRE_ENCRYPTION = Option(
     "c2s_require_encryption", Boolean(), "yes", "Whether a client has to start TLS before it may authenticate."
 )
-C2S_RATE = Option(
-    "c2s_rate", Size(minimum=1000), "256k",
-    "How many bytes a second a client may send; what is faster waits in the network.", scope=Scope.SERVER,
-)  # fmt: skip
-C2S_BURST = Option(
-    "c2s_burst", Duration(), "4s", "For how long, at ``c2s_rate``, a client that was quiet may send at once.",
-    scope=Scope.SERVER,
-)  # fmt: skip
 STANZA_SIZE_LIMIT = Option(
     "stanza_size_limit", Size(minimum=10_000), "256k", "The largest stanza, in bytes, that a client may send."
 )
@@ -73,7 +65,7 @@ C2S_WRITE_TIMEOUT = Option(
     scope=Scope.SERVER,
 )  # fmt: skip
 OPTIONS = (
-    C2S_TIMEOUT, C2S_REQUIRE_ENCRYPTION, C2S_RATE, C2S_BURST, STANZA_SIZE_LIMIT, STANZA_DEPTH_LIMIT,
+    C2S_TIMEOUT, C2S_REQUIRE_ENCRYPTION, STANZA_SIZE_LIMIT, STANZA_DEPTH_LIMIT,
     STANZA_ELEMENTS_LIMIT, C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT,
 )  # fmt: skip
 
@@ -102,26 +94,6 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Transport(Protocol):
-    """What a stream needs of the connection below it; `net.connection.Connection` says what each one does."""
-
-    peer: str
-    unsent: int
-
-    @property
-    def secure(self) -> bool: ...
-    @property
-    def tls_version(self) -> str: ...
-    def write(self, data: bytes) -> None: ...
-    def start_tls(self, context: SSL.Context) -> None: ...
-    def channel_binding(self, type: str) -> bytes | None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def when_drained(self, callback: Callable[[bool], None]) -> None: ...
-    def close(self) -> None: ...
-    def abort(self, reason: str) -> None: ...
-
-
 class ClientStream:
     """One client's stream; a `Receiver` for its connection and the `Carrier` of its session.
 
@@ -129,9 +101,8 @@ class ClientStream:
     """
 
     __slots__ = (
-        "_allowance", "_authentication", "_counted", "_deadline", "_events", "_held", "_lang", "_last_read",
-        "_parser", "_sent_header", "_since_login", "account_name", "direct_tls", "host", "id", "log", "peer_to",
-        "service", "session", "state", "transport",
+        "_authentication", "_counted", "_deadline", "_events", "_held", "_lang", "_pace", "_parser", "_sent_header",
+        "account_name", "direct_tls", "host", "id", "log", "service", "session", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, service: ClientService, transport: Transport, direct_tls: bool) -> None:
@@ -150,15 +121,9 @@ class ClientStream:
         self._lang: str | None = None
         self._sent_header = False
         self._authentication: Authentication | None = None
-        self._last_read = service.server.clock.seconds()
-        self._allowance = float(service.settings[C2S_RATE] * service.settings[C2S_BURST])
+        self._pace = Pace(service.server.clock, service.settings)
         self._counted = service.addresses.enter(transport.peer, service.settings[MAX_UNAUTHENTICATED])
         self._deadline: Any = service.server.clock.callLater(service.settings[C2S_TIMEOUT], self._too_late)
-
-    @property
-    def admitted(self) -> bool:
-        """Whether this address may have one more stream."""
-        return self._counted
 
     # ---- from the connection
 
@@ -462,16 +427,12 @@ class ClientStream:
     def _slow_down(self, received: int) -> None:
         """Stop reading for a while when the client sends faster than it may, faster than its stanzas are
         handled, or does not read our answers."""
-        settings = self.service.settings
-        rate = settings[C2S_RATE]
-        now = self.service.server.clock.seconds()
-        self._allowance = min(rate * settings[C2S_BURST], self._allowance + (now - self._last_read) * rate) - received
-        self._last_read = now
+        wait = self._pace.sent(received)
         if self.state is State.CLOSED:
             return
-        if self._allowance < 0:
+        if wait:
             self.transport.pause_reading()
-            self.service.server.clock.callLater(-self._allowance / rate, self._let_read)
+            self.service.server.clock.callLater(wait, self._let_read)
         if self._overloaded():
             self.transport.pause_reading()
             self.transport.when_drained(lambda gone: self._let_read())
@@ -481,11 +442,7 @@ class ClientStream:
         return backlog + len(self._events) > MAX_BACKLOG or self.transport.unsent > UNSENT_PAUSE
 
     def _let_read(self) -> None:
-        now = self.service.server.clock.seconds()
-        rate = self.service.settings[C2S_RATE]
-        if self.state is State.CLOSED or self._overloaded():
-            return
-        if self._allowance + (now - self._last_read) * rate > -1:  # a clock may be short of the last byte
+        if self.state is not State.CLOSED and not self._overloaded() and not self._pace.is_too_fast():
             self.transport.resume_reading()
 
     # ---- the end
