@@ -18,13 +18,14 @@ HEADER = (
 class RawClient:
     """A socket; `read_until` returns what has come up to and including a piece of text."""
 
-    def __init__(self, server: RunningServer, direct_tls: bool = False, context: ssl.SSLContext | None = None) -> None:
-        self.context = context or unverified()
+    def __init__(self, server: RunningServer, direct_tls: bool = False, domain: str = "localhost") -> None:
+        self.context = unverified()
+        self.domain = domain
         port = server.tls_port if direct_tls else server.port
         self.socket: socket.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self.buffer = b""
         if direct_tls:
-            self.socket = self.context.wrap_socket(self.socket, server_hostname="localhost")
+            self.socket = self.context.wrap_socket(self.socket, server_hostname=self.domain)
 
     def send(self, text: str | bytes) -> None:
         self.socket.sendall(text.encode() if isinstance(text, str) else text)
@@ -53,7 +54,7 @@ class RawClient:
 
     def open(self) -> str:
         """Open a stream; the features."""
-        self.send(HEADER)
+        self.send(HEADER.replace("localhost", self.domain))
         return self.read_until("</stream:features>")
 
     def start_tls(self) -> None:
@@ -61,7 +62,7 @@ class RawClient:
         self.open()
         self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         self.read_until("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
-        self.socket = self.context.wrap_socket(self.socket, server_hostname="localhost")
+        self.socket = self.context.wrap_socket(self.socket, server_hostname=self.domain)
 
     def login(self, name: str, resource: str, password: str = "secret", presence: bool = True) -> str:
         """Get in with PLAIN and bind; the full JID."""

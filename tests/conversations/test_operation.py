@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conversations.process import CHECKOUT, PATIENCE, RunningServer, free_port, program
-from tests.conversations.raw import RawClient
+from tests.conversations.raw import HEADER, RawClient
 from xmppd.net.certificates import self_signed
 
 Make = Callable[..., RunningServer]
@@ -233,6 +233,36 @@ def test_a_client_that_stops_reading_is_cut_off_and_the_server_does_not_grow(mak
     server.wait_for("it does not read what it is sent")
     romeo.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>")
     romeo.read_until("id='p'")
+
+
+@pytest.mark.parametrize("direct_tls", [False, True], ids=["starttls", "direct-tls"])
+def test_each_host_shows_its_own_certificate(make_server: Make, direct_tls: bool) -> None:
+    server = make_server(sections="[host:localhost]\n[host:example.org]\n").start()
+    for domain in ("localhost", "example.org"):
+        client = RawClient(server, direct_tls, domain=domain)
+        if not direct_tls:
+            client.start_tls()
+        assert isinstance(client.socket, ssl.SSLSocket)
+        shown = client.socket.getpeercert(binary_form=True)
+        own = (server.folder / "certs" / f"{domain}.crt").read_text()
+        assert shown == ssl.PEM_cert_to_DER_cert(own)
+        assert f"from='{domain}'" in client.open()
+        client.close()
+
+
+def test_it_listens_on_ipv6_as_well(make_server: Make) -> None:
+    server = make_server()
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return  # a machine without it: what the default does there is tested beside the listeners
+    server.config.write_text(server.config.read_text().replace("127.0.0.1", "127.0.0.1, ::1"))
+    server.start()
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, server.port), PATIENCE) as client:
+            client.sendall(HEADER.encode())
+            assert client.recv(4096).startswith(b"<?xml")
 
 
 def test_starttls_injection_is_refused(server: RunningServer) -> None:

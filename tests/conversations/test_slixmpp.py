@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -87,3 +88,22 @@ def test_a_wrong_password_does_not(server: RunningServer) -> None:
     assert "login refused" in log
     assert "wrong" not in log.replace("wrong_", "")
     assert "Traceback" not in log
+
+
+def test_it_is_the_same_on_postgresql(make_server: Callable[..., RunningServer], postgresql: Callable[[], str]) -> None:
+    server = make_server(f"storage = {postgresql()}\n").start()
+    server.user("romeo", "juliet")
+
+    async def play() -> None:
+        romeo = await Person(server, "romeo", "orchard").arrives()
+        romeo.send_message("juliet@localhost", "kept in another place", mtype="chat")
+        assert await romeo.plugin["xep_0199"].ping("localhost", timeout=30)
+        await romeo.leaves()
+        assert server.stop() == 0
+        server.start()
+        juliet = await Person(server, "juliet", "balcony").arrives()
+        assert (await juliet.hears())["body"] == "kept in another place"
+        await juliet.leaves()
+
+    asyncio.run(play())
+    assert not (server.folder / "var" / "xmppd.sqlite").exists()
