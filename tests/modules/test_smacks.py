@@ -178,6 +178,46 @@ def test_a_session_whose_connection_seems_alive_is_taken_over() -> None:
     juliet.receives_nothing()
 
 
+def waiting_for_the_store(world: World) -> tuple[str, list[Player]]:
+    """A session that hibernates, and two connections that have asked to resume it while the store is at work."""
+    juliet, id = managed(world, "juliet@example.org/balcony")
+    juliet.disconnects()
+    streams = [back(world), back(world)]
+    world.server.store.data.server_put("test", "key", b"value")  # something for the barrier to wait for
+    for stream in streams:
+        stream.sends_only(f"<resume {SM} previd='{id}' h='0'/>")
+        stream.receives_nothing()
+    return id, streams
+
+
+def test_of_two_connections_that_resume_at_once_the_later_has_the_session() -> None:
+    world = World()
+    id, (first, second) = waiting_for_the_store(world)
+    world.settle()
+    first.receives(f"<resumed {SM} previd='{id}' h='0'/>")
+    first.receives_stream_error("conflict")
+    second.receives(f"<resumed {SM} previd='{id}' h='0'/>")
+    romeo = world.online("romeo@example.org/orchard")
+    romeo.sends(HELLO.format("here"))
+    assert second.takes().findtext("{jabber:client}body") == "here"
+    first.disconnects()
+    assert world.server.sessions.of("juliet@example.org")
+
+
+def test_a_connection_that_goes_while_it_resumes_leaves_the_session_hibernating() -> None:
+    world = World()
+    id, streams = waiting_for_the_store(world)
+    for stream in streams:
+        stream.stream.connection_lost("the network broke")
+    world.settle()
+    third = back(world)
+    third.sends(f"<resume {SM} previd='{id}' h='0'/>")
+    third.receives(f"<resumed {SM} previd='{id}' h='0'/>")
+    third.disconnects()
+    world.advance(601)
+    assert world.server.sessions.count == 0
+
+
 def test_nobody_else_resumes_a_session() -> None:
     world = World()
     juliet, id = managed(world, "juliet@example.org/balcony")

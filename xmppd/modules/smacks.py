@@ -269,10 +269,7 @@ def resume(stream: Carrier, element: Stanza) -> None:
 async def _resume(stream: Carrier, managed: Managed) -> None:
     session = managed.session
     server = session.host.server
-    if managed.connected:
-        # The old connection seems alive; the client knows better.
-        managed.connected = False
-        session.carrier.leave(StreamError("conflict", "the session was resumed on another connection"))
+    _take_over(managed)
     _cancel(managed)
     # What the old connection brought is handled first, and on disk: the count has to cover it, or the client
     # sends it a second time.
@@ -283,6 +280,11 @@ async def _resume(stream: Carrier, managed: Managed) -> None:
     if session.ended:
         await _not_found(stream, managed.id)
         return
+    if stream.closed:  # it has gone away again meanwhile; perhaps another has not
+        if not managed.connected and managed.timer is None:
+            hibernate(managed)
+        return
+    _take_over(managed)
     managed.connected = True
     managed.asked = None
     stream.adopt(session)
@@ -295,6 +297,13 @@ async def _resume(stream: Carrier, managed: Managed) -> None:
     if len(managed.unacknowledged):
         managed.ask()
     await session.host.bus.fire(HibernationEnded(session, resumed=True))
+
+
+def _take_over(managed: Managed) -> None:
+    """A connection that seems alive has to go: the client knows better."""
+    if managed.connected:
+        managed.connected = False
+        managed.session.carrier.leave(StreamError("conflict", "the session was resumed on another connection"))
 
 
 async def _in_turn(session: Session, handled: list[None]) -> None:

@@ -125,6 +125,11 @@ class ClientStream:
         self._counted = service.addresses.enter(transport.peer, service.settings[MAX_UNAUTHENTICATED])
         self._deadline: Any = service.server.clock.callLater(service.settings[C2S_TIMEOUT], self._too_late)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is over: nothing is listened to any more, and nothing arrives."""
+        return self.state is State.CLOSED
+
     # ---- from the connection
 
     def data_received(self, data: bytes) -> None:
