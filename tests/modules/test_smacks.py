@@ -210,10 +210,18 @@ def test_a_connection_that_goes_while_it_resumes_leaves_the_session_hibernating(
     for stream in streams:
         stream.stream.connection_lost("the network broke")
     world.settle()
+    world.advance(599)
     third = back(world)
     third.sends(f"<resume {SM} previd='{id}' h='0'/>")
     third.receives(f"<resumed {SM} previd='{id}' h='0'/>")
-    third.disconnects()
+
+
+def test_and_when_no_other_comes_the_session_ends() -> None:
+    world = World()
+    _, streams = waiting_for_the_store(world)
+    for stream in streams:
+        stream.stream.connection_lost("the network broke")
+    world.settle()
     world.advance(601)
     assert world.server.sessions.count == 0
 
