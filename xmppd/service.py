@@ -31,7 +31,7 @@ from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
 from xmppd.storage import StorageError, Store
 from xmppd.wire import ns
 
-SHUTDOWN_SECONDS = 10.0  # for what is under way when the server is told to stop
+SHUTDOWN_SECONDS = 60.0  # for what is under way when the server is told to stop; the store has a limit of its own
 GOODBYE_SECONDS = 2.0  # for clients to read that it stops
 
 Accepted = Callable[[socket.socket, str], None]
@@ -81,6 +81,9 @@ def add_hosts(server: Server, config: Config) -> None:
             for name in settings[option]:
                 if name not in known:
                     raise settings.error(option, f"there is no module {name!r}; accepted: {', '.join(known)}")
+        for name in modules.ESSENTIAL:
+            if name in settings[modules.MODULES_DISABLED]:
+                raise settings.error(modules.MODULES_DISABLED, f"{name} is needed by everything and cannot be disabled")
         modules.set_up(host)
 
 

@@ -60,7 +60,6 @@ STORAGE_QUEUE = Option(
     "storage_max_queue", Integer(minimum=100), "100000",
     "How many writes may wait for the store; beyond it they are refused.", scope=SERVER, live=False,
 )  # fmt: skip
-ADMINS = Option("admins", BareJids(_bare_jid), "", "The bare JIDs of those who administer the server.")
 INTERFACES = Option(
     "interfaces", Addresses(), "127.0.0.1, ::1", "Addresses to listen on; ``*`` and ``::`` for all.",
     scope=SERVER, live=False,
@@ -87,6 +86,8 @@ def _later(name: str, kind: Any, default: str, help: str, part: str, scope: Scop
 
 # Names that are fixed already, of parts that this version does not have: to give one a value gives a warning.
 LATER = (
+    _later("admins", BareJids(_bare_jid), "", "The bare JIDs of those who administer the server.",
+           "administration over XMPP", Scope.HOST),
     _later("s2s_ports", Ports(), "", "Ports for other servers.", "federation"),
     _later("s2s_direct_tls_ports", Ports(), "", "Ports for other servers that connect with TLS.", "federation"),
     _later("s2s_require_encryption", Boolean(), "yes", "Whether other servers need TLS.", "federation", Scope.HOST),
@@ -102,7 +103,7 @@ LATER = (
 )
 
 OPTIONS = (
-    DATA_PATH, STORAGE, STORAGE_TIMEOUT, STORAGE_SYNCHRONOUS, STORAGE_QUEUE, ADMINS, INTERFACES,
+    DATA_PATH, STORAGE, STORAGE_TIMEOUT, STORAGE_SYNCHRONOUS, STORAGE_QUEUE, INTERFACES,
     C2S_PORTS, C2S_DIRECT_TLS_PORTS, ADMIN_SOCKET, CERTIFICATES,
 )  # fmt: skip
 

@@ -265,6 +265,19 @@ def test_it_listens_on_ipv6_as_well(make_server: Make) -> None:
             assert client.recv(4096).startswith(b"<?xml")
 
 
+@pytest.mark.parametrize("direct_tls", [False, True], ids=["starttls", "direct-tls"])
+def test_one_address_cannot_hold_more_than_its_share_of_connections(make_server: Make, direct_tls: bool) -> None:
+    server = make_server("max_unauthenticated_per_address = 3").start()
+    port = server.tls_port if direct_tls else server.port
+    silent = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(4)]
+    said = b""
+    while data := silent[3].recv(4096):  # it says nothing and is told to go, or just closed
+        said += data
+    assert direct_tls or b"<policy-violation" in said
+    for client in silent:
+        client.close()
+
+
 def test_starttls_injection_is_refused(server: RunningServer) -> None:
     client = RawClient(server)
     client.open()

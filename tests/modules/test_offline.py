@@ -326,3 +326,46 @@ def test_nobody_forges_the_delay(world: World, romeo: Player) -> None:
 
 def test_the_feature_is_announced(world: World) -> None:
     assert "msgoffline" in world.host.disco.server.features
+
+
+def test_what_one_client_has_not_confirmed_is_not_deleted_with_what_another_has() -> None:
+    world = World()
+    romeo = world.online("romeo@example.org/orchard")
+    world.account("juliet@example.org")
+    say = "<message to='juliet@example.org' type='chat'><body>{}</body></message>"
+    for text in ("one", "two"):
+        romeo.sends(say.format(text))
+    first = world.login("juliet@example.org/balcony")
+    first.sends("<enable xmlns='urn:xmpp:sm:3'/><presence/><presence type='unavailable'/>")  # and confirms nothing
+    romeo.sends(say.format("three"))
+    second = world.login("juliet@example.org/chamber")
+    second.sends("<presence/>")
+    bodies = [element.findtext("{jabber:client}body") for element in second.all_that_came()]
+    assert [body for body in bodies if body] == ["three"]
+    second.sends("</stream:stream>")
+    first.disconnects()
+    third = world.login("juliet@example.org/garden")
+    third.sends("<presence/>")
+    bodies = [element.findtext("{jabber:client}body") for element in third.all_that_came()]
+    assert [body for body in bodies if body] == ["one", "two"]
+
+
+def test_a_delay_that_the_sender_made_up_is_not_the_servers() -> None:
+    world = World()
+    romeo = world.online("romeo@example.org/orchard")
+    world.account("juliet@example.org")
+    for forged in ("", " from='example.org'", " from='juliet@example.org'"):
+        romeo.sends(
+            "<message to='juliet@example.org' type='chat'><body>hi</body>"
+            f"<delay xmlns='urn:xmpp:delay'{forged} stamp='2001-01-01T00:00:00Z'/></message>"
+        )
+    romeo.sends(
+        "<message to='juliet@example.org' type='chat'><body>hi</body>"
+        "<delay xmlns='urn:xmpp:delay' from='elsewhere.example' stamp='2001-01-01T00:00:00Z'/></message>"
+    )
+    juliet = world.login("juliet@example.org/balcony")
+    juliet.sends("<presence/>")
+    delays = [
+        [delay.get("from") for delay in element.findall("{urn:xmpp:delay}delay")] for element in juliet.all_that_came()
+    ]
+    assert delays[:4] == [["example.org"]] * 3 + [["elsewhere.example", "example.org"]]

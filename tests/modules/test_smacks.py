@@ -343,3 +343,50 @@ def test_everything_is_let_go_when_nobody_comes_back() -> None:
     world.advance(601)
     assert world.server.sessions.count == 0
     assert [call for call in world.clock.getDelayedCalls() if "expire" in str(call.func)] == []
+
+
+def test_what_many_messages_left_is_one_group_for_the_store() -> None:
+    world = World()
+    juliet, _ = managed(world, "juliet@example.org/balcony")
+    romeo = world.online("romeo@example.org/orchard")
+    juliet.disconnects()
+    for number in range(50):
+        romeo.sends(HELLO.format(number))
+    before = world.store.groups
+    world.advance(601)
+    assert world.store.groups - before < 10
+    late = world.login("juliet@example.org/chamber")
+    late.sends("<presence/>")
+    assert [late.takes().findtext("{jabber:client}body") for _ in range(50)] == [str(n) for n in range(50)]
+
+
+def test_copies_are_not_brought_to_others() -> None:
+    world = World()
+    juliet, _ = managed(world, "juliet@example.org/balcony")
+    juliet.sends("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
+    chamber = world.online("juliet@example.org/chamber")
+    romeo = world.online("romeo@example.org/orchard")
+    juliet.disconnects()
+    romeo.sends("<message to='juliet@example.org/chamber' type='chat'><body>once</body></message>")
+    chamber.forget()
+    world.advance(601)
+    assert [element.tag for element in chamber.all_that_came()] == ["{jabber:client}presence"]
+
+
+def test_a_session_that_was_resumed_and_cut_meanwhile_does_not_end_under_the_next_stream() -> None:
+    world = World()
+    _, (first, second) = waiting_for_the_store(world)
+    first.stream.connection_lost("the network broke")
+    world.settle()
+    second.takes()
+    world.advance(601)
+    second.sends("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>")
+    assert second.takes().get("id") == "p"
+
+
+def test_a_resumption_that_the_store_cannot_look_up_fails_in_order() -> None:
+    world = World()
+    player = back(world)
+    world.result(world.store.close())
+    player.sends(f"<resume {SM} previd='unknown' h='0'/>")
+    assert player.takes()[0].tag == f"{{{STANZAS}}}item-not-found"

@@ -221,3 +221,16 @@ def test_an_expired_certificate_is_used_and_its_end_is_told(tmp_path: Path) -> N
     used = certificates(tmp_path)
     assert used.expires("example.org") == datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)
     assert isinstance(used.context("example.org"), SSL.Context)
+
+
+def test_what_an_acme_client_brings_later_takes_the_place_of_the_self_signed_one(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path, ["example.org"], lambda: NOW, b"xmpp-client")
+    before = certificates.context("example.org")
+    (tmp_path / "example.org").mkdir()
+    certificate, key = self_signed("example.org", NOW)
+    (tmp_path / "example.org" / "fullchain.pem").write_bytes(certificate)
+    (tmp_path / "example.org" / "privkey.pem").write_bytes(key)
+    assert certificates.context("example.org") is not before
+    assert certificates.files("example.org") == (
+        tmp_path / "example.org" / "fullchain.pem", tmp_path / "example.org" / "privkey.pem",
+    )  # fmt: skip

@@ -541,3 +541,12 @@ def test_alpn(offered: list[bytes] | None, chosen: bytes, certificates: Certific
 def test_the_folder_is_where_it_was_said(tmp_path: Path) -> None:
     Certificates(tmp_path / "new" / "folder", ["example.org"], lambda: 1.7e9, b"xmpp-client")
     assert (tmp_path / "new" / "folder" / "example.org.crt").exists()
+
+
+def test_much_in_one_turn_is_no_reason_to_drop_who_reads_well() -> None:
+    pair = Pair(max_unsent=65_536).start()
+    pair.connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    pair.peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
+    for _ in range(100):
+        pair.connection.write(b"x" * 1000)
+    assert pair.connection.fileno() >= 0  # it was not closed

@@ -325,7 +325,7 @@ def refused(world: World) -> Player:
 @pytest.mark.parametrize("how", ["breaks", "ends", "fails", "is shut down", "times out"])
 def test_nothing_stays_of_connections_that_come_and_go(how: str) -> None:
     before = {id(thing) for thing in left((ClientStream, Session, StreamParser))}
-    world = World("max_unauthenticated_per_address = 1000")
+    world = World("max_unauthenticated_per_address = 1000\nlimit_auth_max = 100000")
     calls = len(world.clock.getDelayedCalls())
     watched: list[weakref.ref[Player]] = []
 

@@ -413,3 +413,17 @@ def test_a_stream_that_ends_while_the_password_is_checked_stays_ended(how: str) 
     player.receives_nothing()
     assert b"<success" not in player.received_bytes()
     assert not world.service.addresses._streams.get("192.0.2.1") or how == "times out"
+
+
+def test_leaving_before_the_slow_answer_gains_nothing() -> None:
+    world = World("limit_auth_max = 3\nlimit_auth_period = 1h")
+    world.account("romeo@example.org", "secret")
+    for _ in range(8):
+        guess = opened(world)
+        guess.sends(plain(password="wrong"))
+        guess.disconnects()
+    right = opened(world)
+    right.sends(plain(password="secret"))
+    right.receives_nothing()
+    world.advance(8)
+    assert right.takes().tag.endswith("}success")

@@ -325,6 +325,12 @@ class Player:
         assert isinstance(event, ElementTree.Element), f"received {event!r}"
         return event
 
+    def all_that_came(self) -> list[ElementTree.Element]:
+        """Every element that has come and was not looked at."""
+        self._read()
+        came, self._inbox = self._inbox, []
+        return [event for event in came if isinstance(event, ElementTree.Element)]
+
     def forget(self) -> None:
         """Pass over what has come."""
         self._read()

@@ -24,7 +24,8 @@ MODULES_DISABLED = Option(
 )
 OPTIONS = (MODULES_ENABLED, MODULES_DISABLED)
 
-# Without these there is no messaging; they cannot be disabled by mistake of somebody who wanted less.
+ESSENTIAL = ("roster", "presence")  # without these there is no messaging: they cannot be disabled
+
 DEFAULT = (
     "roster", "presence", "blocklist", "smacks", "carbons", "offline", "disco", "caps", "ping", "version", "time",
     "uptime", "lastactivity", "private", "vcard", "register", "server_contact_info",

@@ -85,6 +85,9 @@ class Server:
         except StorageError as error:
             self.log.error("a stanza was refused: the store failed: {error}", error=str(error))
             await self._bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
+        except Exception:
+            self.log.failure("a stanza could not be brought again")
+            await self._bounce(stanza, StanzaError("internal-server-error"))
 
     async def _route_or_refuse(self, stanza: Stanza) -> None:
         sender = stanza.sender

@@ -39,7 +39,6 @@ OPTIONS = (MAX_BLOCKED_JIDS,)
 
 KIND = "blocklist"  # in the store: a value for each address, which is the address
 MAX_KEY = 1024  # bytes of an address that is its own key; PostgreSQL cannot find keys by more than 2,700
-MAX_REPORT = 500  # characters of a report's text that go to the log
 
 _BLOCKED = tag("blocked", {"xmlns": ns.BLOCKING_ERRORS})
 _REASONS = frozenset({"urn:xmpp:reporting:spam", "urn:xmpp:reporting:abuse"})
@@ -284,13 +283,9 @@ def _log_reports(account: Account, items: dict[JID, domish.Element]) -> None:
             reason = str(report.getAttribute("reason") or "")
             if reason:
                 account.host.log.warn(
-                    "{reporter} reports {jid} for {reason}: {text!r}",
+                    "{reporter} reports {jid} for {reason}",
                     reporter=account.jid.bare,
                     jid=jid.full,
                     reason=reason.rpartition(":")[2] if reason in _REASONS else "another reason",
-                    text=_text(report),
                 )
 
-
-def _text(report: domish.Element) -> str:
-    return next((str(text) for text in report.elements(ns.REPORTING, "text")), "")[:MAX_REPORT]

@@ -37,12 +37,12 @@ _FLEETING = frozenset({ns.CHAT_STATES, ns.HINTS})
 
 @dataclass(slots=True)
 class Waiting:
-    """Record of an account: one delivery at a time; whether something was stored since it was looked at; and up to
-    which message a client has been handed what it has not confirmed yet, so that no other gets it as well."""
+    """Record of an account: one delivery at a time; whether something was stored since it was looked at; and the ids
+    of the messages that a client was handed and has not confirmed, so that no other gets them as well."""
 
     lock: DeferredLock = field(default_factory=DeferredLock)
     stored: int = 0
-    handed: int = 0
+    handed: set[int] = field(default_factory=set)
 
 
 def setup(host: Host) -> None:
@@ -83,32 +83,35 @@ async def deliver(event: BecomingAvailable) -> None:
     waiting = session.account.get(Waiting)
     await waiting.lock.acquire()
     try:
-        last = waiting.handed
+        handed: list[int] = []
+        last = 0
         while True:
             seen = waiting.stored
             messages = await session.host.server.store.offline.peek(session.account.id, last, PAGE)
             for message in messages:
-                session.deliver(delayed(read_stored(message.stanza), message.received, session.host.domain), kept=True)
                 last = message.id
+                if last in waiting.handed:
+                    continue
+                handed.append(last)
+                session.deliver(delayed(read_stored(message.stanza), message.received, session.host.domain), kept=True)
                 if len(message.stanza) > LARGE:
                     await session.when_drained()
             if session.ended or (len(messages) < PAGE and waiting.stored == seen):
                 break
             if len(messages) == PAGE:
                 await session.when_drained()
-        if last > waiting.handed:
-            waiting.handed = last
-            session.host.server.tasks.start(_forget(session, waiting, last), "deleting offline messages")
+        if handed:
+            waiting.handed.update(handed)
+            session.host.server.tasks.start(_forget(session, waiting, handed), "deleting offline messages")
     finally:
         waiting.lock.release()
 
 
-async def _forget(session: Session, waiting: Waiting, last: int) -> None:
+async def _forget(session: Session, waiting: Waiting, handed: list[int]) -> None:
     """Delete what was handed over, once the client has it; if it never will, it waits again."""
     try:
         if await session.when_sent():
-            await session.host.server.store.offline.delete(session.account.id, last)
-            return
+            await session.host.server.store.offline.delete_these(session.account.id, handed)
     except StorageError as error:
         session.log.error("{session}: offline messages will come twice: {error}", session=session.id, error=str(error))
-    waiting.handed = 0
+    waiting.handed.difference_update(handed)

@@ -240,10 +240,11 @@ async def _acknowledge_later(session: Session, h: int) -> None:
 
 def _acknowledge(session: Session, h: int) -> None:
     managed = _managed(session)
+    gained = h != managed.unacknowledged.acknowledged
     managed.acknowledge(h)
     managed.asked = None
     managed.delay_told = False
-    if any(item.stanza.name == "message" for item in managed.unacknowledged.items):
+    if gained and len(managed.unacknowledged):
         managed.ask()
 
 
@@ -285,6 +286,7 @@ async def _resume(stream: Carrier, managed: Managed) -> None:
             hibernate(managed)
         return
     _take_over(managed)
+    _cancel(managed)
     managed.connected = True
     managed.asked = None
     stream.adopt(session)
@@ -321,8 +323,11 @@ async def _not_found(stream: Carrier, previd: str) -> None:
     """There is no such session any more; how many stanzas it had handled is still known for a while."""
     host = stream.host
     assert host is not None and stream.account_name is not None
-    account = await host.accounts.load(stream.account_name)
-    h = await host.server.store.data.get(account.id, "smacks", previd) if account is not None else None
+    h = None
+    with contextlib.suppress(StorageError):  # the answer is the same without a count
+        account = await host.accounts.load(stream.account_name)
+        if account is not None:
+            h = await host.server.store.data.get(account.id, "smacks", previd)
     stream.send(_failed("item-not-found", "there is no such session", h.decode() if h is not None else None))
 
 
@@ -366,16 +371,33 @@ async def ended(event: Ended) -> None:
     managed.waiting.clear()
     if managed.id and not session.account.going:
         await _remember(session, managed)
-    for item in list(managed.unacknowledged.items):
-        if item.kept:
-            continue
-        if item.stanza.name == "message" and item.stanza.type not in ("error", "groupchat", "headline"):
-            late = delayed(item.stanza, item.time, session.host.domain)
-            await session.host.server.route_undelivered(late)
-        elif item.stanza.name == "iq":
-            await session.host.server.route_undelivered(item.stanza)
+    await _bring_again(session, list(managed.unacknowledged.items))
     if hibernated:
         await session.host.bus.fire(HibernationEnded(session, resumed=False))
+
+
+async def _bring_again(session: Session, items: list[Queued]) -> None:
+    """Route what was not acknowledged and nobody else keeps. All at once, so that it is one group for the store."""
+    server = session.host.server
+    waiting = []
+    for item in items:
+        stanza = item.stanza
+        if item.kept or stanza.sender is None or _is_carbon(session, stanza):
+            continue  # somebody brings it again, or it was of this session alone
+        if stanza.name == "message" and stanza.type not in ("error", "groupchat", "headline"):
+            late = delayed(stanza, item.time, session.host.domain)
+            waiting.append(server.tasks.start(server.route_undelivered(late), "a message that was not acknowledged"))
+        elif stanza.name == "iq":
+            waiting.append(server.tasks.start(server.route_undelivered(stanza), "an iq that was not acknowledged"))
+    for routed in waiting:
+        if routed is not None:
+            await routed
+
+
+def _is_carbon(session: Session, stanza: Stanza) -> bool:
+    """Whether a message is a copy for this session, of one that went where it was to go."""
+    copied = stanza.has(ns.CARBONS, "sent") or stanza.has(ns.CARBONS, "received")
+    return copied and stanza.sender == session.account.jid
 
 
 OLD_IDS = 10  # of an account; a client asks for its last session, and an account has few clients

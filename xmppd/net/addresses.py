@@ -35,6 +35,7 @@ class Addresses:
         self._seconds = seconds
         self._streams: dict[str, int] = {}
         self._failures: dict[str, deque[float]] = {}
+        self._until: dict[str, float] = {}  # before then nothing that an address tries is looked at
 
     def enter(self, peer: str, limit: int) -> bool:
         """Count one more unauthenticated stream; False, and not counted, when the address has its `limit`."""
@@ -68,4 +69,16 @@ class Addresses:
         if len(self._failures) > REMEMBERED:
             del self._failures[next(iter(self._failures))]
         excess = len(failures) - allowed
-        return min(MAX_DELAY, 0.25 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
+        if excess <= 0:
+            return 0.0
+        delay = min(MAX_DELAY, 0.25 * 2.0 ** min(excess, 10))
+        self._until.pop(key, None)
+        self._until[key] = now + delay
+        if len(self._until) > REMEMBERED:
+            del self._until[next(iter(self._until))]
+        return delay
+
+    def wait(self, peer: str) -> float:
+        """For how many seconds the next attempt of an address is not looked at: one that leaves before it has its
+        slow answer, and comes again, has gained nothing."""
+        return max(0.0, self._until.get(network(peer), 0.0) - self._seconds())

@@ -126,6 +126,11 @@ class ClientStream:
         self._deadline: Any = service.server.clock.callLater(service.settings[C2S_TIMEOUT], self._too_late)
 
     @property
+    def admitted(self) -> bool:
+        """Whether its address may have one more stream that is not authenticated."""
+        return self._counted or self.account_name is not None
+
+    @property
     def closed(self) -> bool:
         """Whether the stream is over: nothing is listened to any more, and nothing arrives."""
         return self.state is State.CLOSED
@@ -187,7 +192,7 @@ class ClientStream:
         if host is None:
             raise StreamError("host-unknown", "this server does not serve that domain")
         self._send_header(attributes.get("from"))
-        if not self._counted and self.account_name is None:
+        if not self.admitted:
             raise StreamError("policy-violation", "too many streams of this address are not authenticated yet")
         self.state = State.AUTHENTICATED if self.account_name is not None else State.OPEN
         if self.state is State.OPEN and self._may_authenticate():
@@ -242,6 +247,8 @@ class ClientStream:
             self._handle_bound(element)
         elif element.xmlns == ns.SASL and state in (State.OPEN, State.EXCHANGE):
             if self._authentication is None:
+                # RFC 6120 section 6.5.6; whoever sent a password has shown it already.
+                self.transport.write(tag("failure", {"xmlns": ns.SASL}, tag("encryption-required")))
                 raise StreamError("policy-violation", "encryption is required before authentication")
             self._authentication.handle(element)
         elif state is State.EXCHANGE:
@@ -343,6 +350,11 @@ class ClientStream:
         assert self.host is not None and self.account_name is not None
         element.attributes.pop("to", None)
         element.attributes.pop("from", None)
+        try:
+            check_iq(element)
+        except StanzaError as error:
+            self.transport.write(error_reply(element, error).to_bytes())
+            return
         wanted = next((str(child) for child in next(element.tree.elements()).elements(ns.BIND, "resource")), None)
         try:
             session = await bind(self.host, self.account_name, wanted, self.id[:8], self, self._lang)

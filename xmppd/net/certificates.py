@@ -60,8 +60,9 @@ class Certificates:
     def files(self, domain: str) -> tuple[Path, Path] | None:
         """The files of a domain's certificate chain and key, None where it has none."""
         for certificate, key in (
-            (self._folder / f"{domain}.crt", self._folder / f"{domain}.key"),
+            # First what an ACME client has put there: the other may be the self-signed one of the first start.
             (self._folder / domain / "fullchain.pem", self._folder / domain / "privkey.pem"),
+            (self._folder / f"{domain}.crt", self._folder / f"{domain}.key"),
         ):
             if certificate.exists() or key.exists():
                 return certificate, key

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -41,6 +42,7 @@ class Flusher:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._waiting: list[Connection] = []
+        self._log = Logger(namespace="xmppd.net")
 
     def add(self, connection: Connection) -> None:
         """`connection` has something to send."""
@@ -51,7 +53,11 @@ class Flusher:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # a bug, and not the other connections' fault
+                self._log.failure("a connection could not be written to")
+                connection.abort("internal error")
 
 
 @implementer(IReadWriteDescriptor)
@@ -216,7 +222,9 @@ class Connection:
             self._flush_asked = True
             self.flusher.add(self)
         if self.unsent > self.max_unsent:
-            self.abort("it does not read what it is sent")
+            self.flush()  # this turn may have brought much for a client that reads well
+            if self.unsent > self.max_unsent:
+                self.abort("it does not read what it is sent")
 
     def flush(self) -> None:
         """Send what is waiting, as far as the socket takes it now."""

@@ -87,6 +87,9 @@ class Authentication:
         stream = self._stream
         if element.name == "auth" and self._mechanism is None:
             mechanism = create(element.attributes.get("mechanism", ""), self._exchange())
+            wait = stream.service.addresses.wait(stream.transport.peer)
+            if wait:
+                await stream.service.sleep(wait)
         elif element.name == "response" and self._mechanism is not None:
             mechanism = self._mechanism
         elif element.name == "abort":

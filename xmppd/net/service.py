@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xmppd.config import Settings
+from xmppd.core.events import AccountRemoved
 from xmppd.core.server import Server
 from xmppd.net.addresses import Addresses
 from xmppd.net.c2s import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT, ClientStream, State
@@ -31,6 +32,8 @@ class ClientService:
         self._flusher = Flusher(reactor)
         self._streams: set[ClientStream] = set()
         self._empty: Deferred[None] | None = None
+        for host in server.hosts.values():
+            host.bus.on(AccountRemoved, self._account_removed)
 
     @property
     def settings(self) -> Settings:
@@ -51,9 +54,13 @@ class ClientService:
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
         stream = self.stream(connection, direct_tls)
-        if direct_tls:
-            connection.start_tls(self.certificates.context(next(iter(self.server.hosts))))
         connection.start(stream)
+        if not stream.admitted and direct_tls:
+            connection.abort("too many streams of this address are not authenticated yet")
+        elif not stream.admitted:
+            stream.end(StreamError("policy-violation", "too many streams of this address are not authenticated yet"))
+        elif direct_tls:
+            connection.start_tls(self.certificates.context(next(iter(self.server.hosts))))
 
     def stream(self, transport: Any, direct_tls: bool) -> ClientStream:
         """A new stream over `transport`."""
@@ -81,6 +88,13 @@ class ClientService:
     def _give_up(self) -> None:
         for stream in list(self._streams):
             stream.transport.abort("the server is going down")
+
+    def _account_removed(self, event: AccountRemoved) -> None:
+        """Whoever has logged in to an account that is gone, and not bound yet, is not its next owner."""
+        for stream in list(self._streams):
+            its = stream.host is event.account.host and stream.account_name == event.account.jid.local
+            if its and stream.session is None:
+                stream.end(StreamError("not-authorized", "the account was deleted"))
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after `seconds`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, func, select, text
+from sqlalchemy import BigInteger, Connection, LargeBinary, bindparam, delete, func, select, text
 from twisted.internet.defer import Deferred
 
 from .rows import OfflineMessage
@@ -38,6 +39,10 @@ _DELETE = delete(offline_message).where(
     _message.account_id == bindparam("account"), _message.id <= bindparam("last")
 )
 
+_DELETE_ONE = delete(offline_message).where(
+    _message.account_id == bindparam("account"), _message.id == bindparam("one")
+)
+
 
 class Offline:
     """The waiting messages of all accounts.
@@ -67,6 +72,16 @@ class Offline:
         """Forget the messages with that id and smaller ones; fires with how many there were."""
         row = {"account": account_id, "last": up_to_id}
         return self._store.write(lambda connection: connection.execute(_DELETE, row).rowcount)
+
+    def delete_these(self, account_id: int, ids: Sequence[int]) -> Deferred[None]:
+        """Forget the messages with these ids."""
+        rows = [{"account": account_id, "one": id} for id in ids]
+
+        def job(connection: Connection) -> None:
+            if rows:
+                connection.execute(_DELETE_ONE, rows)
+
+        return self._store.write(job)
 
     def count(self, account_id: int) -> Deferred[int]:
         """How many messages wait, with those that are queued."""
