@@ -55,19 +55,7 @@ STANZA_DEPTH_LIMIT = Option(
 STANZA_ELEMENTS_LIMIT = Option(
     "stanza_elements_limit", Integer(minimum=64), "10000", "How many elements a stanza may have."
 )
-C2S_MAX_UNSENT = Option(
-    "c2s_max_unsent", Size(minimum=65536), "4M",
-    "How many bytes may wait for a client that does not read them; beyond it the connection is dropped.",
-    scope=Scope.SERVER,
-)  # fmt: skip
-C2S_WRITE_TIMEOUT = Option(
-    "c2s_write_timeout", Duration(), "60s", "How long a client may read nothing of what waits for it.",
-    scope=Scope.SERVER,
-)  # fmt: skip
-OPTIONS = (
-    C2S_TIMEOUT, C2S_REQUIRE_ENCRYPTION, STANZA_SIZE_LIMIT, STANZA_DEPTH_LIMIT,
-    STANZA_ELEMENTS_LIMIT, C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT,
-)  # fmt: skip
+OPTIONS = (C2S_TIMEOUT, C2S_REQUIRE_ENCRYPTION, STANZA_SIZE_LIMIT, STANZA_DEPTH_LIMIT, STANZA_ELEMENTS_LIMIT)
 
 MAX_ATTRIBUTES = 256  # of one element after login; the most that any specification uses is about ten
 MAX_LANG = 35  # characters of the stream's language, which every stanza may get (RFC 5646 section 4.4.1)

@@ -8,14 +8,25 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from xmppd.config import Settings
+from xmppd.config import Duration, Option, Scope, Settings, Size
 from xmppd.core.events import AccountRemoved
 from xmppd.core.server import Server
 from xmppd.net.addresses import Addresses
-from xmppd.net.c2s import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT, ClientStream, State
+from xmppd.net.c2s import ClientStream, State
 from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
 from xmppd.wire.errors import StreamError
+
+C2S_MAX_UNSENT = Option(
+    "c2s_max_unsent", Size(minimum=65536), "4M",
+    "How many bytes may wait for a client that does not read them; beyond it the connection is dropped.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+C2S_WRITE_TIMEOUT = Option(
+    "c2s_write_timeout", Duration(), "60s", "How long a client may read nothing of what waits for it.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+OPTIONS = (C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT)
 
 KEEPALIVE_SECONDS = 300.0  # how often a space goes to every client: it finds dead ones, and keeps NAT tables warm
 
