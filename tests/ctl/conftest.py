@@ -30,8 +30,7 @@ certificates = {data_path}/certs
 interfaces = 127.0.0.1
 c2s_ports = {port}
 c2s_direct_tls_ports =
-# the fewest that are allowed: tests are to be quick
-scram_iterations = 4096
+
 [host:example.org]
 [host:example.com]
 """

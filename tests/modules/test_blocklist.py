@@ -746,3 +746,23 @@ def test_discovery() -> None:
     juliet.sends("<iq type='get' to='example.org' id='d'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
     features = {child.get("var") for child in juliet.takes().iter()}
     assert {"urn:xmpp:blocking", "urn:xmpp:reporting:1"} <= features
+
+
+def test_who_is_blocked_sees_the_same_whether_the_user_is_there_or_not() -> None:
+    """Section 3.3: the user appears offline, at a login of the blocked contact and to a probe."""
+    heard = []
+    for there in (True, False):
+        world = World()
+        juliet, romeo = world.online("juliet@example.org/balcony"), world.online("romeo@example.org/orchard")
+        world.befriend(juliet, romeo)
+        does(juliet, "block", "romeo@example.org")
+        if not there:
+            juliet.sends("</stream:stream>")
+        romeo.sends("</stream:stream>")
+        romeo = world.login("romeo@example.org/orchard")
+        romeo.sends("<presence/>")
+        heard.append(sorted((e.get("from"), e.get("type") or "") for e in romeo.all_that_came()))
+        romeo.sends("<presence type='probe' to='juliet@example.org'/>")
+        romeo.receives_nothing()
+    assert heard[0] == heard[1]
+    assert ("juliet@example.org", "unavailable") in heard[0]

@@ -54,7 +54,7 @@ def own_presence(juliet: Player) -> None:
 def kept(world: World) -> int:
     """How many messages wait for Juliet."""
     account = world.run(world.host.accounts.load("juliet"))
-    count: int = world.result(world.store.offline.count(account.id))
+    count: int = world.result(world.store.offline.size(account.id))[0]
     return count
 
 
@@ -265,6 +265,21 @@ def test_the_limit_and_the_answer_beyond_it(world: World) -> None:
     writes(romeo, "four")
     romeo.receives_nothing()
     assert kept(world) == 1
+
+
+def test_the_limit_in_bytes(world: World) -> None:
+    world = World("offline_size_limit = 64k", before=world)
+    romeo = world.online(ORCHARD)
+    writes(romeo, "a" * 40_000)
+    romeo.sends(f"<message id='2' to='{JULIET}'><body>{'b' * 40_000}</body></message>")
+    romeo.receives_error("service-unavailable", "cancel", name="message", id="2", sender=JULIET)
+    writes(romeo, "c" * 20_000)
+    romeo.receives_nothing()
+    juliet = comes(world)
+    gets(juliet, "a" * 40_000, "c" * 20_000)
+    juliet.disconnects()
+    writes(romeo, "d" * 60_000)
+    romeo.receives_nothing()
 
 
 def test_nothing_is_kept_at_a_limit_of_none(world: World) -> None:

@@ -307,6 +307,21 @@ def test_a_roster_is_full() -> None:
     romeo.receives(push(romeo, 5, "<item jid='c@example.org' subscription='none'/>"))
 
 
+def test_a_roster_is_full_of_bytes() -> None:
+    romeo = World("max_roster_size = 64k").online(ROMEO)
+    name = "n" * 1000
+    for number in range(60):
+        sets(romeo, f"<item jid='{number}@example.org' name='{name}'/>")
+    romeo.forget()
+    groups = "".join(f"<group>{number}{name}</group>" for number in range(6))
+    sets(romeo, f"<item jid='60@example.org' name='{name}'>{groups}</item>")
+    romeo.receives_error("not-acceptable", "modify", name="iq", id="set")
+    sets(romeo, "<item jid='59@example.org' subscription='remove'/>")
+    romeo.forget()
+    sets(romeo, f"<item jid='60@example.org' name='{name}'/>")
+    romeo.receives(push(romeo, 62, f"<item jid='60@example.org' name='{name}' subscription='none'/>"))
+
+
 # ---- two clients at once
 
 

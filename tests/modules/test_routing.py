@@ -100,7 +100,7 @@ def test_a_message(to: str, situation: str, type: str | None, outcome: str) -> N
     for player in everybody.values():
         player.receives_nothing()
     account = world.run(world.host.accounts.load("juliet"))
-    assert world.result(world.store.offline.count(account.id)) == (outcome == "keep")
+    assert bool(world.result(world.store.offline.size(account.id))[0]) == (outcome == "keep")
 
 
 AVAILABLE = "BALCONY+TOMB+WELL"

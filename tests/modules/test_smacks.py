@@ -64,7 +64,7 @@ def test_an_acknowledgement_waits_for_the_store() -> None:
     romeo.receives_nothing()  # juliet is not there: the message is on its way to the disk
     world.settle()
     romeo.receives(f"<a {SM} h='1'/>")
-    assert world.result(world.store.offline.count(1)) + world.result(world.store.offline.count(2)) == 1
+    assert world.result(world.store.offline.size(1))[0] + world.result(world.store.offline.size(2))[0] == 1
 
 
 def test_enable_before_binding_and_twice() -> None:
@@ -390,3 +390,36 @@ def test_a_resumption_that_the_store_cannot_look_up_fails_in_order() -> None:
     world.result(world.store.close())
     player.sends(f"<resume {SM} previd='unknown' h='0'/>")
     assert player.takes()[0].tag == f"{{{STANZAS}}}item-not-found"
+
+
+def test_what_is_not_acknowledged_is_bounded_in_bytes_and_nothing_is_lost() -> None:
+    world = World("smacks_max_queue_bytes = 100k\nc2s_rate = 100M\n")
+    juliet, _ = managed(world, "juliet@example.org/balcony")
+    juliet.disconnects()
+    romeo = world.online("romeo@example.org/orchard")
+    for _ in range(5):
+        romeo.sends(HELLO.format("x" * 30_000))
+    assert world.server.sessions.of("juliet@example.org") == []
+    romeo.receives_nothing()
+    late = world.login("juliet@example.org/chamber")
+    late.sends("<presence/>")
+    assert sum(element.tag.endswith("message") for element in late.all_that_came()) == 5
+
+
+def test_much_is_sent_again_in_pages_and_before_anything_new() -> None:
+    world = World("c2s_rate = 100M\n")
+    juliet, id = managed(world, "juliet@example.org/balcony")
+    romeo = world.online("romeo@example.org/orchard")
+    juliet.disconnects()
+    for number in range(20):
+        romeo.sends(HELLO.format(f"{number} " + "x" * 50_000))
+    again = back(world)
+    again.wire.stuck = True
+    again.sends(f"<resume {SM} previd='{id}' h='0'/>")
+    assert 0 < again.wire.unsent < 500_000
+    romeo.sends(HELLO.format("20 new"))
+    for _ in range(20):
+        again.wire.drain()
+        world.settle()
+    came = [element.findtext("{jabber:client}body") for element in again.all_that_came()]
+    assert [body.split()[0] for body in came if body] == [str(number) for number in range(21)]

@@ -277,7 +277,7 @@ def test_white_space_may() -> None:
 
 
 def test_an_unknown_user_looks_like_a_known_one() -> None:
-    world = World("scram_iterations = 10000")
+    world = World()
 
     def first(user: str, hash_name: str) -> dict[str, str]:
         player = opened(world)

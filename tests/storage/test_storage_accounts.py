@@ -75,7 +75,7 @@ def test_deleting_an_account_removes_everything_of_it(store, pump):
     for account in (juliet, romeo):
         pump.run(store.roster.put(account, RosterItem("nurse@example.org"), 3))
         pump.run(store.roster.put_request(account, SubscriptionRequest("paris@example.org", b"<p/>", 1)))
-        pump.run(store.offline.append(account, 1, b"<message/>", 10))
+        pump.run(store.offline.append(account, 1, b"<message/>"))
         pump.run(store.data.put(account, "vcard", "", b"<vCard/>"))
     assert pump.run(store.accounts.delete(juliet)) is True
     assert pump.run(store.accounts.delete(juliet)) is False

@@ -69,37 +69,48 @@ def test_a_request_is_replaced_and_removed(store, pump, juliet, other):
     assert pump.run(store.roster.load(other)).requests == [PARIS]
 
 
-def test_offline_messages_wait_in_order_and_up_to_a_limit(store, pump, juliet, other):
-    pump.run(store.offline.append(other, 1, b"for another", 1))
-    kept = [store.offline.append(juliet, 1000 - n, b"<%d/>" % n, 5) for n in range(7)]
-    assert [pump.run(deferred) for deferred in kept] == [True] * 5 + [False] * 2
+def test_offline_messages_wait_in_order(store, pump, juliet, other):
+    pump.run(store.offline.append(other, 1, b"for another"))
+    for kept in [store.offline.append(juliet, 1000 - n, b"<%d/>" % n) for n in range(5)]:
+        pump.run(kept)
     waiting = pump.run(store.offline.peek(juliet))
     assert [(m.received, m.stanza) for m in waiting] == [(1000 - n, b"<%d/>" % n) for n in range(5)]
     assert [m.id for m in waiting] == sorted(m.id for m in waiting)
-    assert pump.run(store.offline.count(juliet)) == 5
+    assert pump.run(store.offline.size(juliet)) == (5, 20)
     # Looking takes nothing away.
     assert pump.run(store.offline.peek(juliet)) == waiting
     assert pump.run(store.offline.peek(juliet, after=waiting[1].id, limit=2)) == waiting[2:4]
 
 
-def test_offline_messages_are_forgotten_up_to_an_id(store, pump, juliet, other):
+def test_offline_messages_are_forgotten_by_their_ids(store, pump, juliet, other):
     for n in range(4):
-        pump.run(store.offline.append(juliet, n, b"%d" % n, 10))
-        pump.run(store.offline.append(other, n, b"%d" % n, 10))
+        pump.run(store.offline.append(juliet, n, b"%d" % n))
+        pump.run(store.offline.append(other, n, b"%d" % n))
     waiting = pump.run(store.offline.peek(juliet))
-    assert pump.run(store.offline.delete(juliet, waiting[1].id)) == 2
+    pump.run(store.offline.delete(juliet, [message.id for message in waiting[:2]]))
     assert pump.run(store.offline.peek(juliet)) == waiting[2:]
-    assert pump.run(store.offline.count(other)) == 4
-    assert pump.run(store.offline.delete(juliet, 0)) == 0
+    pump.run(store.offline.delete(juliet, [message.id for message in pump.run(store.offline.peek(other))]))
+    pump.run(store.offline.delete(juliet, []))
+    assert pump.run(store.offline.size(other)) == (4, 4)
     last = waiting[-1].id
-    assert pump.run(store.offline.delete(juliet, last)) == 2
+    pump.run(store.offline.delete(juliet, [message.id for message in waiting]))
+    assert pump.run(store.offline.size(juliet)) == (0, 0)
     # An id is not used again, so that a late delete cannot hit a newer message.
-    pump.run(store.offline.append(juliet, 9, b"new", 10))
+    pump.run(store.offline.append(juliet, 9, b"new"))
     assert pump.run(store.offline.peek(juliet))[0].id > last
 
 
+def test_offline_messages_up_to_a_limit(store, pump, juliet, other):
+    pump.run(store.offline.append(other, 1, b"for another"))
+    kept = [store.offline.append_bounded(juliet, n, b"%d" % n, 3, 1000) for n in range(5)]
+    assert [pump.run(deferred) for deferred in kept] == [(1, 1), (2, 2), (3, 3), None, None]
+    assert pump.run(store.offline.append_bounded(juliet, 5, b"12345", 1000, 7)) is None
+    assert pump.run(store.offline.append_bounded(juliet, 5, b"1234", 1000, 7)) == (4, 7)
+    assert [message.stanza for message in pump.run(store.offline.peek(juliet))] == [b"0", b"1", b"2", b"1234"]
+
+
 def test_an_offline_message_for_nobody(store, pump):
-    assert pump.settle(store.offline.append(99, 1, b"<message/>", 10)).type is IntegrityError
+    assert pump.settle(store.offline.append(99, 1, b"<message/>")).type is IntegrityError
 
 
 def test_data_of_an_account(store, pump, juliet, other):

@@ -29,11 +29,7 @@ ACCOUNT_CACHE = Option(
     "account_cache", Integer(minimum=0), "1000", "How many accounts without a session are kept in memory.",
     scope=Scope.SERVER,
 )  # fmt: skip
-SCRAM_ITERATIONS = Option(
-    "scram_iterations", Integer(minimum=4096, maximum=1_000_000), "10000",
-    "Rounds of PBKDF2 for passwords that are set from now on (RFC 7677 asks for at least 4096).",
-)  # fmt: skip
-OPTIONS = (ACCOUNT_CACHE, SCRAM_ITERATIONS)
+OPTIONS = (ACCOUNT_CACHE,)
 
 
 class Account:
@@ -152,8 +148,7 @@ class Accounts:
 
     async def _keys(self, password: str) -> dict[str, tuple[bytes, int, bytes, bytes]]:
         """The keys of a password for each hash, worked out off the reactor thread."""
-        iterations = self.host.settings[SCRAM_ITERATIONS]
-        credentials = await self.host.server.in_thread(make_credentials, password, iterations=iterations)
+        credentials = await self.host.server.in_thread(make_credentials, password)
         return {
             name: (keys.salt, keys.iterations, keys.stored_key, keys.server_key)
             for name, keys in credentials.keys.items()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from twisted.internet.defer import DeferredLock
 
-from xmppd.config import Integer, Option
+from xmppd.config import Integer, Option, Size
 from xmppd.core.events import RosterChanged
 from xmppd.core.subscriptions import State
 from xmppd.storage import Roster as StoredRoster
@@ -31,7 +31,11 @@ T = TypeVar("T")
 MAX_ROSTER_ITEMS = Option(
     "max_roster_items", Integer(minimum=1), "2000", "How many contacts an account may have in its roster."
 )
-OPTIONS = (MAX_ROSTER_ITEMS,)
+MAX_ROSTER_SIZE = Option(
+    "max_roster_size", Size(minimum=65536), "1M",
+    "How many bytes all contacts of a roster may have together, as they are sent.",
+)  # fmt: skip
+OPTIONS = (MAX_ROSTER_ITEMS, MAX_ROSTER_SIZE)
 
 
 class RosterStore(Protocol):
@@ -83,7 +87,7 @@ class Entry:
 class Roster:
     """The contacts of one account by bare JID, the waiting requests, and the version (section 2.6)."""
 
-    __slots__ = ("_account", "_lock", "_store", "items", "requests", "version")
+    __slots__ = ("_account", "_lock", "_size", "_store", "items", "requests", "version")
 
     def __init__(self, account: Account, store: RosterStore, stored: StoredRoster) -> None:
         self._account = account
@@ -92,6 +96,7 @@ class Roster:
         self.items: dict[str, RosterItem] = {item.jid: item for item in stored.items}
         self.requests: dict[str, bytes] = {request.jid: request.stanza for request in stored.requests}
         self.version = stored.version
+        self._size: int | None = None  # of all items in bytes, once somebody has asked
 
     def entry(self, jid: JID) -> Entry:
         """What the roster holds of a contact."""
@@ -128,13 +133,12 @@ class Roster:
         try:
             before = self.entry(contact)
             after = change(before)
-            limit = self._account.host.settings[MAX_ROSTER_ITEMS]
-            if after.item is not None and before.item is None and len(self.items) >= limit:
-                raise StanzaError("not-acceptable", f"a roster has at most {limit} contacts")
+            size = self._size_with(before, after)
             if after != before:
                 version = self.version + (after.item != before.item)
                 await self._store.change(self._account, contact, before, after, version)
                 self.version = version
+                self._size = size
                 _put(self.items, contact, after.item)
                 _put(self.requests, contact, after.request)
             if announce is not None:
@@ -145,6 +149,20 @@ class Roster:
             return before, after
         finally:
             self._lock.release()
+
+    def _size_with(self, before: Entry, after: Entry) -> int:
+        """How many bytes the items have with `after` in place of `before`. Raises `StanzaError` where the roster
+        would grow beyond its limits."""
+        if self._size is None:
+            self._size = sum(_size(item) for item in self.items.values())
+        growth = _size(after.item) - _size(before.item)
+        settings = self._account.host.settings
+        most, most_bytes = settings[MAX_ROSTER_ITEMS], settings[MAX_ROSTER_SIZE]
+        if after.item is not None and before.item is None and len(self.items) >= most:
+            raise StanzaError("not-acceptable", f"a roster has at most {most} contacts")
+        if growth > 0 and self._size + growth > most_bytes:
+            raise StanzaError("not-acceptable", f"a roster has at most {most_bytes} bytes")
+        return self._size + growth
 
     def _push(self, item: RosterItem) -> None:
         """Section 2.1.6: to every resource that has asked for the roster."""
@@ -160,6 +178,10 @@ def _put(where: dict[str, T], contact: JID, value: T | None) -> None:
         where.pop(contact.bare, None)
     else:
         where[contact.bare] = value
+
+
+def _size(item: RosterItem | None) -> int:
+    return len(item_bytes(item)) if item is not None else 0
 
 
 def item_bytes(item: RosterItem) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -63,8 +63,17 @@ class Server:
 
     async def route(self, stanza: Stanza) -> None:
         """Bring a stanza with both its addresses to where it is for. A refusal goes back to its sender."""
+        await self._or_bounce(stanza, self._route_or_refuse(stanza))
+
+    async def route_undelivered(self, stanza: Stanza) -> None:
+        """Bring a stanza to whoever can have it now, after the session that it was for could not: by the same rules,
+        but nothing that has happened to it at its arrival happens again."""
+        assert stanza.to is not None
+        await self._or_bounce(stanza, self.hosts[stanza.to.domain].deliver(stanza))
+
+    async def _or_bounce(self, stanza: Stanza, delivery: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._route_or_refuse(stanza)
+            await delivery
         except StanzaError as error:
             await self._bounce(stanza, error)
         except StorageError as error:
@@ -72,21 +81,6 @@ class Server:
             await self._bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
         except Exception:
             self.log.failure("a stanza could not be routed")
-            await self._bounce(stanza, StanzaError("internal-server-error"))
-
-    async def route_undelivered(self, stanza: Stanza) -> None:
-        """Bring a stanza to whoever can have it now, after the session that it was for could not: by the same rules,
-        but nothing that has happened to it at its arrival happens again."""
-        assert stanza.to is not None
-        try:
-            await self.hosts[stanza.to.domain].deliver(stanza)
-        except StanzaError as error:
-            await self._bounce(stanza, error)
-        except StorageError as error:
-            self.log.error("a stanza was refused: the store failed: {error}", error=str(error))
-            await self._bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
-        except Exception:
-            self.log.failure("a stanza could not be brought again")
             await self._bounce(stanza, StanzaError("internal-server-error"))
 
     async def _route_or_refuse(self, stanza: Stanza) -> None:

@@ -22,7 +22,7 @@ from xmppd.config import Integer, Option
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.directed import Directed
-from xmppd.core.events import AccountLoading, Arriving, Leaving, Sent
+from xmppd.core.events import AccountLoading, Arriving, Available, Leaving, Sent
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
 from xmppd.core.roster import Entry, Roster
@@ -67,6 +67,7 @@ def setup(host: Host) -> None:
     host.bus.on(Sent, sent, Stage.BLOCK)
     host.bus.on(Leaving, leaving, Stage.BLOCK)
     host.bus.on(Arriving, arriving, Stage.BLOCK)
+    host.bus.on(Available, appear_offline)
 
 
 async def load(event: AccountLoading) -> None:
@@ -124,6 +125,17 @@ def leaving(event: Leaving) -> bool | None:
     if stanza.name == "iq" or stanza.type in ("error", "unsubscribe", "unsubscribed"):
         return None
     return True if stanza.to is not None and blocks(event.account, stanza.to) else None
+
+
+def appear_offline(event: Available) -> None:
+    """Section 3.3: to the blocked the user appears offline. At a login contacts of this server who are not there are
+    said to be unavailable, so those who block the session's user have to look the same, though a probe of them is
+    not answered."""
+    session = event.session
+    for contact in session.account.get(Roster).subscriptions():
+        there = session.host.server.sessions.of(contact.bare)
+        if there and blocks(there[0].account, session.jid):
+            session.deliver(Stanza("presence", {"type": "unavailable"}, sender=contact, to=session.jid))
 
 
 # ---- the list and its changes

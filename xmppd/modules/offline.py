@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import DeferredLock
 
-from xmppd.config import Integer, Option
+from xmppd.config import Integer, Option, Size
+from xmppd.core.accounts import Account
 from xmppd.core.events import AccountLoading, BecomingAvailable, Undelivered
 from xmppd.core.host import Host
 from xmppd.core.routing import message_type
@@ -26,7 +27,11 @@ OFFLINE_MESSAGE_LIMIT = Option(
     "offline_message_limit", Integer(minimum=0), "1000",
     "How many messages are kept for a user who is offline; what comes then is refused.",
 )  # fmt: skip
-OPTIONS = (OFFLINE_MESSAGE_LIMIT,)
+OFFLINE_SIZE_LIMIT = Option(
+    "offline_size_limit", Size(minimum=65536), "16M",
+    "How many bytes of messages are kept for a user who is offline; what comes then is refused.",
+)  # fmt: skip
+OPTIONS = (OFFLINE_MESSAGE_LIMIT, OFFLINE_SIZE_LIMIT)
 
 PAGE = 50  # messages that are in memory at once
 LARGE = 16 * 1024  # bytes of a message after which the client has to have read what it was sent
@@ -37,12 +42,14 @@ _FLEETING = frozenset({ns.CHAT_STATES, ns.HINTS})
 
 @dataclass(slots=True)
 class Waiting:
-    """Record of an account: one delivery at a time; whether something was stored since it was looked at; and the ids
-    of the messages that a client was handed and has not confirmed, so that no other gets them as well."""
+    """Record of an account: one delivery at a time; whether something was stored since it was looked at; the ids and
+    sizes of the messages that a client was handed and has not confirmed, so that no other gets them as well; and how
+    many messages with how many bytes are stored, None where that has to be looked up."""
 
     lock: DeferredLock = field(default_factory=DeferredLock)
     stored: int = 0
-    handed: set[int] = field(default_factory=set)
+    handed: dict[int, int] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
 
 
 def setup(host: Host) -> None:
@@ -60,11 +67,35 @@ async def keep(event: Undelivered) -> bool:
         return True
     waiting = account.get(Waiting)
     waiting.stored += 1
-    now = account.host.server.now_ms()
-    limit = account.host.settings[OFFLINE_MESSAGE_LIMIT]
-    if not await account.host.server.store.offline.append(account.id, now, stanza.to_bytes(), limit):
+    if not await _append(account, waiting, stanza.to_bytes()):
         raise StanzaError("service-unavailable", "too many messages wait for this user")
     return True
+
+
+async def _append(account: Account, waiting: Waiting, data: bytes) -> bool:
+    """Keep a message, False where there is no room. It is queued for the store before anything else can happen:
+    a delivery that is under way sees it, or sees that it has to look again."""
+    server, settings = account.host.server, account.host.settings
+    offline, limits = server.store.offline, (settings[OFFLINE_MESSAGE_LIMIT], settings[OFFLINE_SIZE_LIMIT])
+    if waiting.size is None:
+        size = await offline.append_bounded(account.id, server.now_ms(), data, *limits)
+        if size is not None:
+            waiting.size = size if waiting.size is None else _plus(waiting.size, data)
+        return size is not None
+    grown = _plus(waiting.size, data)
+    if grown[0] > limits[0] or grown[1] > limits[1]:
+        return False
+    waiting.size = grown
+    try:
+        await offline.append(account.id, server.now_ms(), data)
+    except BaseException:
+        waiting.size = None
+        raise
+    return True
+
+
+def _plus(size: tuple[int, int], data: bytes) -> tuple[int, int]:
+    return size[0] + 1, size[1] + len(data)
 
 
 def worth_keeping(stanza: Stanza) -> bool:
@@ -83,7 +114,7 @@ async def deliver(event: BecomingAvailable) -> None:
     waiting = session.account.get(Waiting)
     await waiting.lock.acquire()
     try:
-        handed: list[int] = []
+        handed: dict[int, int] = {}
         last = 0
         while True:
             seen = waiting.stored
@@ -92,7 +123,7 @@ async def deliver(event: BecomingAvailable) -> None:
                 last = message.id
                 if last in waiting.handed:
                     continue
-                handed.append(last)
+                handed[last] = len(message.stanza)
                 session.deliver(delayed(read_stored(message.stanza), message.received, session.host.domain), kept=True)
                 if len(message.stanza) > LARGE:
                     await session.when_drained()
@@ -107,11 +138,14 @@ async def deliver(event: BecomingAvailable) -> None:
         waiting.lock.release()
 
 
-async def _forget(session: Session, waiting: Waiting, handed: list[int]) -> None:
+async def _forget(session: Session, waiting: Waiting, handed: dict[int, int]) -> None:
     """Delete what was handed over, once the client has it; if it never will, it waits again."""
     try:
         if await session.when_sent():
-            await session.host.server.store.offline.delete_these(session.account.id, handed)
+            await session.host.server.store.offline.delete(session.account.id, list(handed))
+            if waiting.size is not None:
+                waiting.size = waiting.size[0] - len(handed), waiting.size[1] - sum(handed.values())
     except StorageError as error:
         session.log.error("{session}: offline messages will come twice: {error}", session=session.id, error=str(error))
-    waiting.handed.difference_update(handed)
+    for id in handed:
+        waiting.handed.pop(id, None)

@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from xmppd.config import Duration, Integer, Option
+from xmppd.config import Duration, Integer, Option, Size
 from xmppd.core.events import AckDelayed, Ended, Hibernated, HibernationEnded, QueuedWhileHibernated
 from xmppd.core.host import Host, StreamFeature
 from xmppd.core.session import Carrier, Session
@@ -45,6 +45,10 @@ MAX_QUEUE = Option(
     "smacks_max_queue_size", Integer(minimum=10), "5000",
     "How many stanzas a client may leave unacknowledged; beyond it the session ends.",
 )  # fmt: skip
+MAX_QUEUE_BYTES = Option(
+    "smacks_max_queue_bytes", Size(minimum=65536), "16M",
+    "How many bytes a client may leave unacknowledged; beyond it the session ends.",
+)  # fmt: skip
 MAX_UNACKED = Option(
     "smacks_max_unacked_stanzas", Integer(minimum=0), "20",
     "After how many stanzas an acknowledgement is asked for; messages ask for one at once.",
@@ -52,9 +56,10 @@ MAX_UNACKED = Option(
 MAX_ACK_DELAY = Option(
     "smacks_max_ack_delay", Duration(), "30s", "How long a client may take to acknowledge before it counts as delayed."
 )
-OPTIONS = (HIBERNATION_TIME, MAX_HIBERNATED, MAX_QUEUE, MAX_UNACKED, MAX_ACK_DELAY)
+OPTIONS = (HIBERNATION_TIME, MAX_HIBERNATED, MAX_QUEUE, MAX_QUEUE_BYTES, MAX_UNACKED, MAX_ACK_DELAY)
 
 SWEEP_SECONDS = 5.0  # how often sessions are looked at that owe an acknowledgement
+PAGE_BYTES = 256 * 1024  # sent at a resumption before the client has to have read it
 _ASK = tag("r", {"xmlns": ns.SM})
 
 
@@ -80,6 +85,11 @@ class Queued:
     time: int
     kept: bool
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes here and nowhere else; the start tag is not worth counting."""
+        return 0 if self.kept else len(self.stanza.inner)
+
 
 @dataclass(slots=True)
 class Managed:
@@ -99,6 +109,8 @@ class Managed:
     delay_told: bool = False
     timer: Any = None
     hibernated_at: float = 0.0
+    resuming: Carrier | None = None  # the stream that what is not acknowledged is being sent on
+    size: int = 0  # in bytes, of what waits here and nowhere else
     waiting: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
 
     @property
@@ -112,14 +124,17 @@ class Managed:
         """Keep a stanza until it is acknowledged, and send it if there is a connection."""
         session = self.session
         server = session.host.server
-        self.unacknowledged.push(Queued(stanza, server.now_ms(), kept))
+        item = Queued(stanza, server.now_ms(), kept)
+        self.unacknowledged.push(item)
+        self.size += item.size
         if self.connected:
             session.carrier.send(stanza.to_bytes())
             if stanza.name == "message" or len(self.unacknowledged) >= session.host.settings[MAX_UNACKED]:
                 self.ask()
         else:
             server.tasks.start(session.host.bus.fire(QueuedWhileHibernated(session, stanza)), "a hibernation's event")
-        if len(self.unacknowledged) > session.host.settings[MAX_QUEUE]:
+        settings = session.host.settings
+        if len(self.unacknowledged) > settings[MAX_QUEUE] or self.size > settings[MAX_QUEUE_BYTES]:
             self._overflow()
 
     def _overflow(self) -> None:
@@ -141,7 +156,7 @@ class Managed:
     def acknowledge(self, h: int) -> None:
         """The client has handled `h` stanzas; raises `StreamError` when that cannot be."""
         try:
-            self.unacknowledged.acknowledge(h)
+            self.size -= sum(item.size for item in self.unacknowledged.acknowledge(h))
         except HandledCountTooHigh as error:
             details = {"xmlns": ns.SM, "h": str(error.h), "send-count": str(error.sent)}
             raise StreamError(
@@ -281,28 +296,62 @@ async def _resume(stream: Carrier, managed: Managed) -> None:
     if session.ended:
         await _not_found(stream, managed.id)
         return
-    if stream.closed:  # it has gone away again meanwhile; perhaps another has not
-        if not managed.connected and managed.timer is None:
-            hibernate(managed)
+    if stream.closed:
+        _went_away(managed)
         return
     _take_over(managed)
     _cancel(managed)
+    managed.resuming = stream
+    stream.send(tag("resumed", {"xmlns": ns.SM, "previd": managed.id, "h": str(managed.h)}))
+    if not await _send_again(stream, managed):
+        if managed.resuming is stream:
+            managed.resuming = None
+            _went_away(managed)
+        return
+    managed.resuming = None
     managed.connected = True
     managed.asked = None
     stream.adopt(session)
-    stream.send(tag("resumed", {"xmlns": ns.SM, "previd": managed.id, "h": str(managed.h)}))
-    for item in managed.unacknowledged.items:
-        stanza = item.stanza
-        if stanza.name == "message":
-            stanza = delayed(stanza, item.time, session.host.domain)
-        stream.send(stanza.to_bytes())
     if len(managed.unacknowledged):
         managed.ask()
     await session.host.bus.fire(HibernationEnded(session, resumed=True))
 
 
+async def _send_again(stream: Carrier, managed: Managed) -> bool:
+    """Send what is not acknowledged, also what comes meanwhile, no faster than it is read; False when the stream or
+    the session ended before everything was sent."""
+    session = managed.session
+    sent = page = 0
+    while sent < len(managed.unacknowledged):
+        for item in list(managed.unacknowledged.items)[sent:]:
+            stanza = item.stanza
+            if stanza.name == "message":
+                stanza = delayed(stanza, item.time, session.host.domain)
+            stream.send(stanza.to_bytes())
+            sent += 1
+            page += len(stanza.inner)
+            if page > PAGE_BYTES:
+                page = 0
+                drained: Deferred[bool] = Deferred()
+                stream.when_sent(drained.callback)
+                await drained
+                if stream.closed or session.ended:
+                    return False
+    return True
+
+
+def _went_away(managed: Managed) -> None:
+    """A stream that was to resume the session is gone; it hibernates, unless another stream has it by now."""
+    free = not managed.connected and managed.resuming is None and managed.timer is None
+    if free and not managed.session.ended:
+        hibernate(managed)
+
+
 def _take_over(managed: Managed) -> None:
     """A connection that seems alive has to go: the client knows better."""
+    if managed.resuming is not None:
+        resuming, managed.resuming = managed.resuming, None
+        resuming.leave(StreamError("conflict", "the session was resumed on another connection"))
     if managed.connected:
         managed.connected = False
         managed.session.carrier.leave(StreamError("conflict", "the session was resumed on another connection"))

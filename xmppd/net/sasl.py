@@ -14,7 +14,6 @@ from xmppd.auth.credentials import Credentials, salted_password
 from xmppd.auth.mechanism import AuthenticationFailed, Challenge, Exchange, Mechanism
 from xmppd.auth.offer import create, make_offer
 from xmppd.config import Boolean, ListOf, Option, Text
-from xmppd.core.accounts import SCRAM_ITERATIONS
 from xmppd.core.host import Host
 from xmppd.net.addresses import LIMIT_AUTH_MAX, LIMIT_AUTH_PERIOD
 from xmppd.storage import StorageError
@@ -146,7 +145,6 @@ class Authentication:
             nonce=server.token,
             channel_binding=self._stream.transport.channel_binding,
             secret=server.secret,
-            iterations=self._host.settings[SCRAM_ITERATIONS],
             tls_version=_TLS_VERSIONS.get(self._stream.transport.tls_version),
         )
 

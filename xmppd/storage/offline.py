@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, bindparam, delete, func, select, text
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from twisted.internet.defer import Deferred
 
 from .rows import OfflineMessage
@@ -17,28 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["Offline"]
 
 _message = offline_message.c
-_COUNT = select(func.count()).select_from(offline_message).where(_message.account_id == bindparam("id"))
-# One statement that counts and inserts. As text, because SQLAlchemy does not tell how many rows an INSERT of
-# its own added on PostgreSQL.
-_APPEND = text(
-    "INSERT INTO offline_message (account_id, received, stanza) SELECT :id, :received, :stanza"
-    " WHERE (SELECT count(*) FROM offline_message WHERE account_id = :id) < :limit"
-).bindparams(
-    bindparam("id", type_=BigInteger),
-    bindparam("received", type_=BigInteger),
-    bindparam("stanza", type_=LargeBinary),
-    bindparam("limit", type_=BigInteger),
+_SIZE = select(func.count(), func.coalesce(func.sum(func.length(_message.stanza)), 0)).where(
+    _message.account_id == bindparam("id")
 )
+_APPEND = insert(offline_message)
 _PEEK = (
     select(_message.id, _message.received, _message.stanza)
     .where(_message.account_id == bindparam("id"), _message.id > bindparam("after"))
     .order_by(_message.id)
     .limit(bindparam("limit"))
 )
-_DELETE = delete(offline_message).where(
-    _message.account_id == bindparam("account"), _message.id <= bindparam("last")
-)
-
 _DELETE_ONE = delete(offline_message).where(
     _message.account_id == bindparam("account"), _message.id == bindparam("one")
 )
@@ -47,19 +35,30 @@ _DELETE_ONE = delete(offline_message).where(
 class Offline:
     """The waiting messages of all accounts.
 
-    To hand them out: `peek`, deliver, and `delete` up to the last id that the recipient has acknowledged.
+    To hand them out: `peek`, deliver, and `delete` those that the recipient has acknowledged.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def append(self, account_id: int, received: int, stanza: bytes, limit: int) -> Deferred[bool]:
-        """Keep a message; fires with False where `limit` messages wait already, and it was not kept.
+    def append(self, account_id: int, received: int, stanza: bytes) -> Deferred[None]:
+        """Keep a message that was `received` then, in milliseconds. Fails with IntegrityError without the account."""
+        return self._store.append(_APPEND, {"account_id": account_id, "received": received, "stanza": stanza})
 
-        `received` is in milliseconds. Fails with IntegrityError without the account.
-        """
-        row = {"id": account_id, "received": received, "stanza": stanza, "limit": limit}
-        return self._store.write(lambda connection: connection.execute(_APPEND, row).rowcount == 1)
+    def append_bounded(
+        self, account_id: int, received: int, stanza: bytes, limit: int, limit_bytes: int
+    ) -> Deferred[tuple[int, int] | None]:
+        """As `append`, for whoever does not know how many wait: fires with how many there are now and how many bytes
+        they have, or with None where they would be more than the limits, and it was not kept."""
+
+        def job(connection: Connection) -> tuple[int, int] | None:
+            count, size = _size(connection, account_id)
+            if count >= limit or size + len(stanza) > limit_bytes:
+                return None
+            connection.execute(_APPEND, {"account_id": account_id, "received": received, "stanza": stanza})
+            return count + 1, size + len(stanza)
+
+        return self._store.write(job)
 
     def peek(self, account_id: int, after: int = 0, limit: int = 1000) -> Deferred[list[OfflineMessage]]:
         """The first `limit` messages that follow the id `after`, in the order in which they were kept."""
@@ -68,12 +67,7 @@ class Offline:
             lambda connection: [OfflineMessage(*row) for row in connection.execute(_PEEK, page)]
         )
 
-    def delete(self, account_id: int, up_to_id: int) -> Deferred[int]:
-        """Forget the messages with that id and smaller ones; fires with how many there were."""
-        row = {"account": account_id, "last": up_to_id}
-        return self._store.write(lambda connection: connection.execute(_DELETE, row).rowcount)
-
-    def delete_these(self, account_id: int, ids: Sequence[int]) -> Deferred[None]:
+    def delete(self, account_id: int, ids: Sequence[int]) -> Deferred[None]:
         """Forget the messages with these ids."""
         rows = [{"account": account_id, "one": id} for id in ids]
 
@@ -83,7 +77,11 @@ class Offline:
 
         return self._store.write(job)
 
-    def count(self, account_id: int) -> Deferred[int]:
-        """How many messages wait, with those that are queued."""
-        row = {"id": account_id}
-        return self._store.write(lambda connection: connection.execute(_COUNT, row).scalar_one())
+    def size(self, account_id: int) -> Deferred[tuple[int, int]]:
+        """How many messages wait, and how many bytes they have, with those that are queued."""
+        return self._store.write(lambda connection: _size(connection, account_id))
+
+
+def _size(connection: Connection, account_id: int) -> tuple[int, int]:
+    count, size = connection.execute(_SIZE, {"id": account_id}).one()
+    return int(count), int(size)
