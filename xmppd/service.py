@@ -154,6 +154,7 @@ class Xmppd(Service):
             self.server.secret = await self.server.store.data.server_get_or_create(
                 "secret", "server", lambda: self.server.token().encode()
             )
+            await self.server.start()
         except StorageError as error:
             self.fail(f"the store cannot be used: {error}")
             return
@@ -201,13 +202,12 @@ class Xmppd(Service):
             listener.stop()
         self._admin.stop()
         self.clients.shut_down()
-        for session in self.server.sessions:
-            session.end()  # those without a connection, too: what waits for them is kept for their users
         timer = self._reactor.callLater(SHUTDOWN_SECONDS, self.server.tasks.cancel)
         while self.server.tasks.busy:
             await self.server.tasks.all_ended()
         if timer.active():
             timer.cancel()
+        await self.server.stop()
         await self.clients.all_closed(GOODBYE_SECONDS)
         await self.server.store.close()
         self._log.info("xmppd stopped")

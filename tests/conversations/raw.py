@@ -64,8 +64,8 @@ class RawClient:
         self.read_until("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         self.socket = self.context.wrap_socket(self.socket, server_hostname=self.domain)
 
-    def login(self, name: str, resource: str, password: str = "secret", presence: bool = True) -> str:
-        """Get in with PLAIN and bind; the full JID."""
+    def authenticate(self, name: str, password: str = "secret") -> None:
+        """Get in with PLAIN, and open the stream that follows."""
         if not isinstance(self.socket, ssl.SSLSocket):
             self.start_tls()
         self.open()
@@ -74,6 +74,10 @@ class RawClient:
         self.read_until("<success")
         self.read_until("/>")
         self.open()
+
+    def login(self, name: str, resource: str, password: str = "secret", presence: bool = True) -> str:
+        """Authenticate and bind; the full JID."""
+        self.authenticate(name, password)
         bind = "urn:ietf:params:xml:ns:xmpp-bind"
         self.send(f"<iq type='set' id='bind'><bind xmlns='{bind}'><resource>{resource}</resource></bind></iq>")
         answer = self.read_until("</iq>")

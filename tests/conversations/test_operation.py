@@ -155,10 +155,11 @@ def test_what_was_stored_survives_kill_9(server: RunningServer) -> None:
     item = "<item jid='juliet@localhost' name='Juliet'/>"
     romeo.send(f"<iq type='set' id='r'><query xmlns='jabber:iq:roster'>{item}</query></iq>")
     romeo.read_until("id='r'")
+    romeo.send("<enable xmlns='urn:xmpp:sm:3'/>")
     for number in range(50):
         romeo.send(f"<message to='juliet@localhost' type='chat'><body>{number}</body></message>")
-    romeo.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>")
-    romeo.read_until("id='p'")
+    romeo.send("<r xmlns='urn:xmpp:sm:3'/>")
+    romeo.read_until("<a xmlns='urn:xmpp:sm:3' h='50'/>")
     server.kill()
     romeo.close()
     server.start()
@@ -178,6 +179,8 @@ def test_what_waits_for_a_hibernated_session_survives_a_restart(server: RunningS
     juliet.login("juliet", "balcony")
     juliet.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
     juliet.read_until("<enabled")
+    found = re.search("id='(.*?)'", juliet.read_until("/>"))
+    assert found is not None
     juliet.close()
     server.wait_for("hibernates")
     romeo = RawClient(server)
@@ -188,8 +191,9 @@ def test_what_waits_for_a_hibernated_session_survives_a_restart(server: RunningS
     assert server.stop() == 0
     server.start()
     juliet = RawClient(server)
-    juliet.login("juliet", "chamber", presence=False)
-    juliet.send("<presence/>")
+    juliet.authenticate("juliet")
+    juliet.send(f"<resume xmlns='urn:xmpp:sm:3' previd='{found[1]}' h='0'/>")
+    juliet.read_until("<resumed ")
     juliet.read_until("are you there")
 
 

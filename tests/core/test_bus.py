@@ -141,6 +141,7 @@ def test_the_order_of_a_host() -> None:
         "Arriving DELIVER modules.presence.arriving",
         "BecomingAvailable DELIVER modules.offline.deliver",
         "Ended DELIVER modules.presence.broadcast.ended",
+        "HibernationEnded DELIVER modules.presence.broadcast.resumed",
         "Sent DELIVER modules.presence.sent",
         "Undelivered DELIVER modules.offline.keep",
     ]

@@ -139,7 +139,7 @@ def test_messages_that_cannot_be_deleted_come_again(world: World, romeo: Player,
     with broken(world, 2):  # after one look into the store
         juliet.sends("<presence/>")
     assert juliet.takes().get("id") == "1"
-    assert "offline messages will come twice" in str(log.at("error"))
+    assert "what was sent will come twice" in str(log.at("error"))
     juliet.disconnects()
     juliet = world.login(BALCONY)
     juliet.sends("<presence/>")

@@ -11,6 +11,7 @@ from xmppd.storage import (
     OfflineMessage,
     RosterItem,
     ScramKeys,
+    SmSession,
     SubscriptionRequest,
 )
 
@@ -77,6 +78,8 @@ def test_deleting_an_account_removes_everything_of_it(store, pump):
         pump.run(store.roster.put_request(account, SubscriptionRequest("paris@example.org", b"<p/>", 1)))
         pump.run(store.offline.append(account, 1, b"<message/>"))
         pump.run(store.data.put(account, "vcard", "", b"<vCard/>"))
+        pump.run(store.sm.add(SmSession(account, account, "id", "balcony", 0, None, None, b"{}")))
+        pump.run(store.sm.push(account, 1, 1, b"<message/>"))
     assert pump.run(store.accounts.delete(juliet)) is True
     assert pump.run(store.accounts.delete(juliet)) is False
     assert pump.run(store.accounts.find(HOST, "juliet")) is None
@@ -98,6 +101,8 @@ def test_deleting_an_account_removes_everything_of_it(store, pump):
         "subscription_request": 1,
         "offline_message": 1,
         "account_data": 1,
+        "sm_session": 1,
+        "sm_stanza": 1,
     }
     assert pump.run(store.offline.peek(romeo)) == [OfflineMessage(2, 1, b"<message/>")]
 

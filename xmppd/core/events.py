@@ -11,9 +11,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xmppd.core.accounts import Account
+    from xmppd.core.host import Host
     from xmppd.core.session import Session
     from xmppd.wire.jid import JID
     from xmppd.wire.stanza import Stanza
+
+
+@dataclass(slots=True)
+class Starting:
+    """The server starts: the store can be asked, and nobody can connect yet. Answers mean nothing."""
+
+    host: Host
+
+
+@dataclass(slots=True)
+class Stopping:
+    """The server stops: nobody is connected any more, and what is asked of the store now is still done. Answers mean
+    nothing."""
+
+    host: Host
 
 
 @dataclass(slots=True)
@@ -163,7 +179,9 @@ class QueuedWhileHibernated:
 
 @dataclass(slots=True)
 class HibernationEnded:
-    """A hibernated session was `resumed`, or is over. Answers mean nothing."""
+    """A hibernated session was `resumed`, or is over; `restarted`: it was hibernating when the process started.
+    Answers mean nothing."""
 
     session: Session
     resumed: bool
+    restarted: bool = False

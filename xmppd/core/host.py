@@ -28,7 +28,7 @@ from xmppd.wire.stanza import Stanza, result
 
 if TYPE_CHECKING:
     from xmppd.core.server import Server
-    from xmppd.core.session import Carrier
+    from xmppd.core.session import Carrier, Session
 
 S = TypeVar("S")
 
@@ -37,6 +37,11 @@ Nonza = Callable[["Carrier", Stanza], None]
 
 # Answers an iq of a client that has not logged in, given the client's address (XEP-0077 alone needs that).
 BeforeLogin = Callable[[Stanza, str], Awaitable[bytes | None]]
+
+
+# How a module's record of a session is saved, as what JSON can hold or None where there is nothing to save, and put
+# back into a session after a restart.
+SessionState = tuple[Callable[["Session"], Any], Callable[["Session", Any], None]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Host:
         self.features: list[StreamFeature] = []
         self.nonzas: dict[tuple[str, str], Nonza] = {}  # by namespace and name; for authenticated streams
         self.before_login: dict[tuple[str, str, str], BeforeLogin] = {}  # by type, namespace and name
+        self.session_state: dict[str, SessionState] = {}  # by the module's name
         self.modules: dict[str, Any] = {}
         self._services: dict[type[Any], Any] = {}
         self.bus.on(Arriving, clean, Stage.CLEAN)

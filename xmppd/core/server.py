@@ -11,12 +11,13 @@ from twisted.logger import Logger
 
 from xmppd.config import Settings
 from xmppd.core.clock import Clock
-from xmppd.core.events import Leaving
+from xmppd.core.events import Leaving, Starting, Stopping
 from xmppd.core.host import Host
 from xmppd.core.sessions import Sessions
 from xmppd.core.tasks import Tasks
 from xmppd.storage import StorageError, Store
 from xmppd.wire.errors import StanzaError
+from xmppd.wire.jid import JID
 from xmppd.wire.stanza import Stanza, error_reply
 
 T = TypeVar("T")
@@ -61,27 +62,44 @@ class Server:
         """A new identifier that nobody can guess, unique without asking anybody: 144 bits, URL-safe."""
         return secrets.token_urlsafe(18)
 
+    async def start(self) -> None:
+        """Let modules bring back what the last process left. Raises `StorageError`."""
+        for host in self.hosts.values():
+            await host.bus.fire(Starting(host))
+
+    async def stop(self) -> None:
+        """Let modules write what the next process needs."""
+        for host in self.hosts.values():
+            await host.bus.fire(Stopping(host))
+
     async def route(self, stanza: Stanza) -> None:
         """Bring a stanza with both its addresses to where it is for. A refusal goes back to its sender."""
-        await self._or_bounce(stanza, self._route_or_refuse(stanza))
+        await self.or_bounce(stanza, self._route_or_refuse(stanza))
+
+    async def meet(self, jid: JID) -> None:
+        """Have the account of an address in memory, where it is one of ours, for what follows not to wait."""
+        host = self.hosts.get(jid.domain) if jid.local else None
+        if host is not None and host.accounts.loaded(jid.local) is None:
+            await host.accounts.load(jid.local)
 
     async def route_undelivered(self, stanza: Stanza) -> None:
         """Bring a stanza to whoever can have it now, after the session that it was for could not: by the same rules,
         but nothing that has happened to it at its arrival happens again."""
         assert stanza.to is not None
-        await self._or_bounce(stanza, self.hosts[stanza.to.domain].deliver(stanza))
+        await self.or_bounce(stanza, self.hosts[stanza.to.domain].deliver(stanza))
 
-    async def _or_bounce(self, stanza: Stanza, delivery: Coroutine[Any, Any, None]) -> None:
+    async def or_bounce(self, stanza: Stanza, delivery: Coroutine[Any, Any, None]) -> None:
+        """Wait for the delivery of a stanza; where it is refused or fails its sender is told."""
         try:
             await delivery
         except StanzaError as error:
-            await self._bounce(stanza, error)
+            await self.bounce(stanza, error)
         except StorageError as error:
             self.log.error("a stanza was refused: the store failed: {error}", error=str(error))
-            await self._bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
+            await self.bounce(stanza, StanzaError("resource-constraint", "the server cannot store this now"))
         except Exception:
             self.log.failure("a stanza could not be routed")
-            await self._bounce(stanza, StanzaError("internal-server-error"))
+            await self.bounce(stanza, StanzaError("internal-server-error"))
 
     async def _route_or_refuse(self, stanza: Stanza) -> None:
         sender = stanza.sender
@@ -99,7 +117,8 @@ class Server:
             raise StanzaError("remote-server-not-found", "this server does not reach other servers")
         await host.receive(stanza)
 
-    async def _bounce(self, stanza: Stanza, error: StanzaError) -> None:
+    async def bounce(self, stanza: Stanza, error: StanzaError) -> None:
+        """Tell the sender of a stanza why it was not delivered, where that may be told (RFC 6120 section 8.3.1)."""
         if stanza.type in ("error", "result") or stanza.sender is None:
             return
         if stanza.name == "presence" and stanza.type in ("probe", "unavailable", "unsubscribed", "unsubscribe"):

@@ -21,6 +21,8 @@ from xmppd.wire.jid import JID, InvalidJID, parse
 from xmppd.wire.stanza import LANG, Stanza, error_reply
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from xmppd.core.accounts import Account
     from xmppd.core.host import Host
 
@@ -65,14 +67,51 @@ class Carrier(Protocol):
         """The session has handled all it was given: more may be read."""
 
 
+class Nobody:
+    """The `Carrier` of a session that has no stream: what is sent is lost, unless somebody keeps it."""
+
+    host = session = account_name = None
+    closed = True
+
+    def adopt(self, session: Session) -> None:
+        """See `Carrier`."""
+
+    def leave(self, error: StreamError) -> None:
+        """See `Carrier`."""
+
+    def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        """See `Carrier`."""
+        work.close()
+
+    def send(self, data: bytes) -> None:
+        """See `Carrier`."""
+
+    def when_sent(self, callback: Callable[[bool], None]) -> None:
+        """See `Carrier`."""
+        callback(False)
+
+    def end(self, error: StreamError | None) -> None:
+        """See `Carrier`."""
+
+    def work_done(self) -> None:
+        """See `Carrier`."""
+
+
+NOBODY = Nobody()
+
+
 class Keeper(Protocol):
     """Answers for what a session is sent until its client has it: stream management (XEP-0198)."""
 
-    def push(self, stanza: Stanza, kept: bool) -> None:
-        """Take a stanza that is for the client; `kept`: whoever sends it keeps it until it is acknowledged."""
+    def push(self, stanza: Stanza) -> None:
+        """Take a stanza that is for the client."""
 
-    def when_sent(self, callback: Callable[[bool], None]) -> None:
-        """As `Carrier.when_sent`, for what the client has acknowledged."""
+    def take_over(self, stanzas: list[Stanza], forget: Callable[[Connection], None]) -> Deferred[bool]:
+        """Take stanzas that somebody else has kept in the store, and forgets by `forget` in the same transaction;
+        fires with whether that was done."""
+
+    def handled(self, stanza: Stanza) -> None:
+        """A stanza of the client was handled, in this turn."""
 
     def lost(self) -> bool:
         """The connection is gone without an end of the stream; True when the session lives on without one."""
@@ -93,7 +132,6 @@ class Session:
         "account",
         "carrier",
         "ended",
-        "handled",
         "host",
         "id",
         "interested",
@@ -114,7 +152,6 @@ class Session:
         self.lang = lang
         self.log: Logger = host.log
         self.keeper: Keeper | None = None
-        self.handled = 0  # how many stanzas of the client have been handled
         self.presence: Stanza | None = None
         self.priority = 0
         self.interested = False
@@ -137,13 +174,31 @@ class Session:
 
     # ---- to the client
 
-    def deliver(self, stanza: Stanza, kept: bool = False) -> None:
-        """Send a stanza to the client. `kept`: the caller has it until `when_sent` says that the client has, and
-        brings it again if not; nobody else needs to."""
+    def deliver(self, stanza: Stanza) -> None:
+        """Send a stanza to the client."""
         if self.keeper is None:
             self.carrier.send(stanza.to_bytes())
         else:
-            self.keeper.push(stanza, kept)
+            self.keeper.push(stanza)
+
+    def take_over(self, stanzas: list[Stanza], forget: Callable[[Connection], None]) -> Deferred[bool]:
+        """Send stanzas to the client that somebody keeps in the store, and have that one forget them, by `forget`,
+        once they cannot be lost any more. Fires with whether they were forgotten."""
+        if self.keeper is not None:
+            return self.keeper.take_over(stanzas, forget)
+        for stanza in stanzas:
+            self.carrier.send(stanza.to_bytes())
+        return Deferred.fromCoroutine(self._forget_when_sent(forget))
+
+    async def _forget_when_sent(self, forget: Callable[[Connection], None]) -> bool:
+        if not await self.when_drained():
+            return False
+        try:
+            await self.host.server.store.write(forget)
+        except StorageError as error:
+            self.log.error("{session}: what was sent will come twice: {error}", session=self.id, error=str(error))
+            return False
+        return True
 
     def when_drained(self) -> Deferred[bool]:
         """Fires when what was delivered so far has left for the network, or never will; at once where there is no
@@ -151,12 +206,6 @@ class Session:
         drained: Deferred[bool] = Deferred()
         self.carrier.when_sent(drained.callback)
         return drained
-
-    def when_sent(self) -> Deferred[bool]:
-        """Fires with True once all that was delivered so far is out of this server's hands, False if it cannot be."""
-        sent: Deferred[bool] = Deferred()
-        (self.keeper or self.carrier).when_sent(sent.callback)
-        return sent
 
     # ---- from the client
 
@@ -229,7 +278,8 @@ class Session:
         except Exception:
             self.log.failure("{session}: a stanza could not be handled", session=self.id)
             self._refuse(stanza, StanzaError("internal-server-error"))
-        self.handled += 1
+        if self.keeper is not None:
+            self.keeper.handled(stanza)
 
     async def _handle_checked(self, stanza: Stanza) -> None:
         if self.account.going:
@@ -244,6 +294,8 @@ class Session:
             check_iq(stanza)
         elif stanza.name == "message" and stanza.to is None:
             stanza.to = self.account.jid  # RFC 6120 section 10.3.1
+        if stanza.name == "message" and stanza.to is not None:
+            await self.host.server.meet(stanza.to)  # all that a message does to the store is then asked for in one turn
         event = Sent(self, stanza)
         if await self.host.bus.fire(event) is not None:
             return

@@ -68,6 +68,10 @@ def setup(host: Host) -> None:
     host.bus.on(Leaving, leaving, Stage.BLOCK)
     host.bus.on(Arriving, arriving, Stage.BLOCK)
     host.bus.on(Available, appear_offline)
+    host.session_state["blocklist"] = (
+        lambda session: session.find(Watching) is not None or None,
+        lambda session, watching: session.put(Watching()),
+    )
 
 
 async def load(event: AccountLoading) -> None:

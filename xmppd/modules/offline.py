@@ -1,14 +1,16 @@
 """Offline messages (XEP-0160 1.0.1, with the delay of XEP-0203): kept while no resource can have them.
 
 A message is kept by its type and content (section 3 of XEP-0160): normal and chat, but not one that only says
-that somebody is typing. It is deleted when it has left for a client, not before.
+that somebody is typing. It is deleted when a client has it, or when stream management has, and on disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 
 from xmppd.config import Integer, Option, Size
 from xmppd.core.accounts import Account
@@ -16,7 +18,8 @@ from xmppd.core.events import AccountLoading, BecomingAvailable, Undelivered
 from xmppd.core.host import Host
 from xmppd.core.routing import message_type
 from xmppd.core.session import Session
-from xmppd.storage import StorageError
+from xmppd.storage import OfflineMessage
+from xmppd.storage.offline import forget
 from xmppd.wire import ns
 from xmppd.wire.delay import delayed
 from xmppd.wire.errors import StanzaError
@@ -34,7 +37,7 @@ OFFLINE_SIZE_LIMIT = Option(
 OPTIONS = (OFFLINE_MESSAGE_LIMIT, OFFLINE_SIZE_LIMIT)
 
 PAGE = 50  # messages that are in memory at once
-LARGE = 16 * 1024  # bytes of a message after which the client has to have read what it was sent
+CHUNK_BYTES = 64 * 1024  # of messages after which the client has to have read what it was sent
 
 # What says nothing that somebody would want to read later, and needs no answer that nobody gives.
 _FLEETING = frozenset({ns.CHAT_STATES, ns.HINTS})
@@ -42,13 +45,13 @@ _FLEETING = frozenset({ns.CHAT_STATES, ns.HINTS})
 
 @dataclass(slots=True)
 class Waiting:
-    """Record of an account: one delivery at a time; whether something was stored since it was looked at; the ids and
-    sizes of the messages that a client was handed and has not confirmed, so that no other gets them as well; and how
-    many messages with how many bytes are stored, None where that has to be looked up."""
+    """Record of an account: one delivery at a time; whether something was stored since it was looked at; the ids of the
+    messages that are being handed to a client, so that no other gets them as well; and how many messages with how many
+    bytes are stored, None where that has to be looked up."""
 
     lock: DeferredLock = field(default_factory=DeferredLock)
     stored: int = 0
-    handed: dict[int, int] = field(default_factory=dict)
+    handed: set[int] = field(default_factory=set)
     size: tuple[int, int] | None = None
 
 
@@ -60,21 +63,25 @@ def setup(host: Host) -> None:
     host.bus.on(BecomingAvailable, deliver)
 
 
-async def keep(event: Undelivered) -> bool:
+def keep(event: Undelivered) -> bool:
     """Keep a message; refuse it when there are too many already (XEP-0160 section 3)."""
     account, stanza = event.account, event.stanza
     if not worth_keeping(stanza):
         return True
-    waiting = account.get(Waiting)
-    waiting.stored += 1
-    if not await _append(account, waiting, stanza.to_bytes()):
-        raise StanzaError("service-unavailable", "too many messages wait for this user")
+    account.get(Waiting).stored += 1
+    # Asked for in this turn, and the answer not waited for: what else the message does is in the same transaction.
+    server = account.host.server
+    server.tasks.start(server.or_bounce(stanza, _keep(account, stanza)), "keeping a message")
     return True
 
 
+async def _keep(account: Account, stanza: Stanza) -> None:
+    if not await _append(account, account.get(Waiting), stanza.to_bytes()):
+        raise StanzaError("service-unavailable", "too many messages wait for this user")
+
+
 async def _append(account: Account, waiting: Waiting, data: bytes) -> bool:
-    """Keep a message, False where there is no room. It is queued for the store before anything else can happen:
-    a delivery that is under way sees it, or sees that it has to look again."""
+    """Keep a message, False where there is no room."""
     server, settings = account.host.server, account.host.settings
     offline, limits = server.store.offline, (settings[OFFLINE_MESSAGE_LIMIT], settings[OFFLINE_SIZE_LIMIT])
     if waiting.size is None:
@@ -114,38 +121,50 @@ async def deliver(event: BecomingAvailable) -> None:
     waiting = session.account.get(Waiting)
     await waiting.lock.acquire()
     try:
-        handed: dict[int, int] = {}
         last = 0
         while True:
             seen = waiting.stored
             messages = await session.host.server.store.offline.peek(session.account.id, last, PAGE)
-            for message in messages:
-                last = message.id
-                if last in waiting.handed:
-                    continue
-                handed[last] = len(message.stanza)
-                session.deliver(delayed(read_stored(message.stanza), message.received, session.host.domain), kept=True)
-                if len(message.stanza) > LARGE:
+            for chunk in _chunks([message for message in messages if message.id not in waiting.handed]):
+                if session.ended:
+                    return
+                taken = _hand_over(session, waiting, chunk)
+                if chunk[-1] is not messages[-1] or len(messages) == PAGE:
+                    await taken
                     await session.when_drained()
             if session.ended or (len(messages) < PAGE and waiting.stored == seen):
-                break
-            if len(messages) == PAGE:
-                await session.when_drained()
-        if handed:
-            waiting.handed.update(handed)
-            session.host.server.tasks.start(_forget(session, waiting, handed), "deleting offline messages")
+                return
+            last = messages[-1].id if messages else last
     finally:
         waiting.lock.release()
 
 
-async def _forget(session: Session, waiting: Waiting, handed: dict[int, int]) -> None:
-    """Delete what was handed over, once the client has it; if it never will, it waits again."""
-    try:
-        if await session.when_sent():
-            await session.host.server.store.offline.delete(session.account.id, list(handed))
-            if waiting.size is not None:
-                waiting.size = waiting.size[0] - len(handed), waiting.size[1] - sum(handed.values())
-    except StorageError as error:
-        session.log.error("{session}: offline messages will come twice: {error}", session=session.id, error=str(error))
-    for id in handed:
-        waiting.handed.pop(id, None)
+def _chunks(messages: list[OfflineMessage]) -> Iterator[list[OfflineMessage]]:
+    """The messages in parts of about the same size."""
+    chunk: list[OfflineMessage] = []
+    size = 0
+    for message in messages:
+        chunk.append(message)
+        size += len(message.stanza)
+        if size > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _hand_over(session: Session, waiting: Waiting, messages: list[OfflineMessage]) -> Deferred[None]:
+    """Let the session have messages, and forget them once it has; if it never will, they wait again. Fires when that
+    is known."""
+    domain, ids = session.host.domain, [message.id for message in messages]
+    waiting.handed.update(ids)
+    stanzas = [delayed(read_stored(message.stanza), message.received, domain) for message in messages]
+    taken = session.take_over(stanzas, partial(forget, session.account.id, ids))
+
+    def known(outcome: bool) -> None:
+        waiting.handed.difference_update(ids)
+        if outcome and waiting.size is not None:
+            size = sum(len(message.stanza) for message in messages)
+            waiting.size = waiting.size[0] - len(messages), waiting.size[1] - size
+
+    return taken.addCallback(known)

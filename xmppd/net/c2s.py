@@ -454,8 +454,19 @@ class ClientStream:
 
     def end(self, error: StreamError | None) -> None:
         """Close the stream, with an error if there is one (RFC 6120 sections 4.4 and 4.9)."""
+        session = self._close(error)
+        if session is not None:
+            session.end()
+
+    def suspend(self, error: StreamError) -> None:
+        """Close the stream with an error that its session outlives, where somebody keeps it."""
+        session = self._close(error)
+        if session is not None:
+            session.lost()
+
+    def _close(self, error: StreamError | None) -> Session | None:
         if self.state is State.CLOSED:
-            return
+            return None
         if not self._sent_header:
             self._send_header(None)
         if error is not None:
@@ -464,8 +475,7 @@ class ClientStream:
         self.transport.write(_STREAM_END)
         session = self._stop()
         self.transport.close()
-        if session is not None:
-            session.end()
+        return session
 
     def leave(self, error: StreamError) -> None:
         """See `Carrier`."""

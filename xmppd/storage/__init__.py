@@ -17,8 +17,11 @@ from .rows import (
     Roster,
     RosterItem,
     ScramKeys,
+    SmSession,
+    SmStanza,
     SubscriptionRequest,
 )
+from .sm import StreamManagement
 from .store import Store
 
 __all__ = [
@@ -35,8 +38,11 @@ __all__ = [
     "RosterItem",
     "Rosters",
     "ScramKeys",
+    "SmSession",
+    "SmStanza",
     "StorageError",
     "StorageTimeout",
     "Store",
+    "StreamManagement",
     "SubscriptionRequest",
 ]

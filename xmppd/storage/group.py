@@ -7,34 +7,40 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from sqlalchemy import Connection, Insert
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from .engine import Database
 from .errors import StorageError, StorageTimeout, is_store_failure, one_line
+from .sql import Upsert
 from .workers import Call
 
-__all__ = ["Group", "Job", "Outcome", "Rows", "Waiters", "Writer"]
+__all__ = ["Group", "Job", "Outcome", "Rows", "Statement", "Waiters", "Writer"]
 
 
 class Broken(Exception):
     """The store failed, not a job. Its text is the reason."""
 
 
+# What rows are for: a statement, or an insertion that overwrites.
+Statement = Executable | Upsert
+
+
 @dataclass(slots=True)
 class Job:
-    """One function that writes."""
+    """One function that writes. `places` has the one place of its result among those of its group."""
 
     function: Callable[[Connection], Any]
+    places: list[int]
 
     def run(self, connection: Connection, results: list[Any]) -> None:
-        """Run it and add its result."""
+        """Run it and put its result in its place."""
         result = self.function(connection)
         if isinstance(result, Deferred):
             raise TypeError("a storage job returns a value, not a Deferred")
-        results.append(result)
+        results[self.places[0]] = result
 
     def alone(self) -> Iterator[Job]:
         """The job in parts that can fail by themselves."""
@@ -43,20 +49,23 @@ class Job:
 
 @dataclass(slots=True)
 class Rows:
-    """Rows for one statement, which go to the database together."""
+    """Rows for one statement, which go to the database together; each has no result, in its place."""
 
-    statement: Insert
+    statement: Statement
     rows: list[dict[str, Any]]
+    places: list[int]
 
     def run(self, connection: Connection, results: list[Any]) -> None:
-        """Insert them and add a None for each."""
-        connection.execute(self.statement, self.rows)
-        results.extend([None] * len(self.rows))
+        """Execute the statement with all of them."""
+        if isinstance(self.statement, Upsert):
+            self.statement(connection, self.rows)
+        else:
+            connection.execute(self.statement, self.rows)
 
     def alone(self) -> Iterator[Rows]:
         """Each row by itself."""
-        for row in self.rows:
-            yield Rows(self.statement, [row])
+        for row, place in zip(self.rows, self.places, strict=True):
+            yield Rows(self.statement, [row], [place])
 
 
 class Waiters:
@@ -109,6 +118,23 @@ class Group:
     entries: list[Job | Rows] = field(default_factory=list)
     waiters: Waiters = field(default_factory=Waiters)
     barriers: Waiters = field(default_factory=Waiters)
+    _open: dict[int, Rows] = field(default_factory=dict)  # those that take more rows, by the id() of their statement
+
+    def add_job(self, function: Callable[[Connection], Any], now: float) -> Deferred[Any]:
+        """One more job. It sees what was added before, and nothing that is added later."""
+        self.entries.append(Job(function, [len(self.waiters)]))
+        self._open.clear()
+        return self.waiters.add(now)
+
+    def add_row(self, statement: Statement, row: dict[str, Any], now: float) -> Deferred[Any]:
+        """One more row for a statement."""
+        rows = self._open.get(id(statement))
+        if rows is None or rows.rows[0].keys() != row.keys():
+            rows = self._open[id(statement)] = Rows(statement, [], [])
+            self.entries.append(rows)
+        rows.rows.append(row)
+        rows.places.append(len(self.waiters))
+        return self.waiters.add(now)
 
 
 @dataclass(slots=True)
@@ -132,29 +158,27 @@ class Writer:
         A job that raises undoes the group; then each runs in a transaction of its own, so that it alone
         fails. When the store fails nothing is tried again: what was asked for may be on disk or not.
         """
-        results: list[Any] = []
+        results: list[Any] = [None] * size
         try:
             seconds = self._commit(entries, results)
         except Broken as broken:
             return Outcome([Failure(StorageError(str(broken))) for _ in range(size)], str(broken))
         except Exception:
-            return self._one_by_one(entries)
+            return self._one_by_one(entries, size)
         return Outcome(results, commit_seconds=seconds)
 
-    def _one_by_one(self, entries: list[Job | Rows]) -> Outcome:
-        outcome = Outcome([])
+    def _one_by_one(self, entries: list[Job | Rows], size: int) -> Outcome:
+        outcome = Outcome([None] * size)
         for part in (part for entry in entries for part in entry.alone()):
             if outcome.broken is None:
-                results: list[Any] = []
                 try:
-                    outcome.commit_seconds += self._commit([part], results)
+                    outcome.commit_seconds += self._commit([part], outcome.results)
                 except Broken as broken:
                     outcome.broken = str(broken)
                 except Exception:
-                    results = [Failure()]
+                    outcome.results[part.places[0]] = Failure()
             if outcome.broken is not None:
-                results = [Failure(StorageError(outcome.broken))]
-            outcome.results += results
+                outcome.results[part.places[0]] = Failure(StorageError(outcome.broken))
         return outcome
 
     def _commit(self, entries: list[Job | Rows], results: list[Any]) -> float:

@@ -14,7 +14,7 @@ from .schema import offline_message
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["Offline"]
+__all__ = ["Offline", "forget"]
 
 _message = offline_message.c
 _SIZE = select(func.count(), func.coalesce(func.sum(func.length(_message.stanza)), 0)).where(
@@ -69,17 +69,17 @@ class Offline:
 
     def delete(self, account_id: int, ids: Sequence[int]) -> Deferred[None]:
         """Forget the messages with these ids."""
-        rows = [{"account": account_id, "one": id} for id in ids]
-
-        def job(connection: Connection) -> None:
-            if rows:
-                connection.execute(_DELETE_ONE, rows)
-
-        return self._store.write(job)
+        return self._store.write(lambda connection: forget(account_id, ids, connection))
 
     def size(self, account_id: int) -> Deferred[tuple[int, int]]:
         """How many messages wait, and how many bytes they have, with those that are queued."""
         return self._store.write(lambda connection: _size(connection, account_id))
+
+
+def forget(account_id: int, ids: Sequence[int], connection: Connection) -> None:
+    """Delete messages, as part of somebody's job."""
+    if ids:
+        connection.execute(_DELETE_ONE, [{"account": account_id, "one": id} for id in ids])
 
 
 def _size(connection: Connection, account_id: int) -> tuple[int, int]:

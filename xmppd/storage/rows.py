@@ -15,6 +15,8 @@ __all__ = [
     "Roster",
     "RosterItem",
     "ScramKeys",
+    "SmSession",
+    "SmStanza",
     "SubscriptionRequest",
 ]
 
@@ -95,4 +97,28 @@ class OfflineMessage:
 
     id: int
     received: int
+    stanza: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SmSession:
+    """A session under stream management. `sm_id` is empty where it cannot be resumed; `hibernated` says since when it
+    is without a client, None while it has one; `unsent_from` from which position on nothing was ever sent, None where
+    positions are what its client counts. `state` is the module's own."""
+
+    id: int
+    account_id: int
+    sm_id: str
+    resource: str
+    handled: int
+    hibernated: int | None
+    unsent_from: int | None
+    state: bytes
+
+
+class SmStanza(NamedTuple):
+    """A stanza that a client has not acknowledged: its place in the session, and when it was first sent."""
+
+    position: int
+    sent: int
     stanza: bytes

@@ -124,6 +124,34 @@ offline_message = Table(
     sqlite_autoincrement=True,
 )
 
+# A session under stream management (XEP-0198), and what its client has not acknowledged.
+sm_session = Table(
+    "sm_session",
+    metadata,
+    # Made by the server at random, so that nobody has to wait for it.
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("account_id", _Id, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("sm_id", _Name, nullable=False),
+    Column("resource", _Name, nullable=False),
+    Column("handled", BigInteger, nullable=False),
+    Column("hibernated", BigInteger),
+    # From this position on nothing was ever sent; NULL as long as positions are what the client counts.
+    Column("unsent_from", BigInteger),
+    Column("state", LargeBinary, nullable=False),
+)
+
+sm_stanza = Table(
+    "sm_stanza",
+    metadata,
+    Column(
+        "session_id", _Id, ForeignKey("sm_session.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("sent", BigInteger, nullable=False),
+    Column("stanza", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Small things that modules keep (vCard, private XML, block list …): a new module needs no new table.
 account_data = Table(
     "account_data",

@@ -12,18 +12,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Insert
+from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, fail, succeed
 
 from .accounts import Accounts
 from .data import Data
 from .engine import Database
 from .errors import StorageError, StorageTimeout
-from .group import Group, Job, Outcome, Rows, Waiters, Writer
+from .group import Group, Outcome, Statement, Waiters, Writer
 from .health import Health
 from .offline import Offline
 from .reader import Reader
 from .roster import Rosters
+from .sm import StreamManagement
 from .workers import Inline, Reactor, Threads, Workers
 
 __all__ = ["Store"]
@@ -34,8 +35,9 @@ T = TypeVar("T")
 class Store:
     """Everything that is kept. Made with `Store.open`; all methods belong to the reactor's thread.
 
-    `accounts`, `roster`, `offline` and `data` have methods named for the job. `pending` says whether anything
-    is queued or in flight. For metrics: `groups` and `rows` (jobs and rows) that were committed,
+    `accounts`, `roster`, `offline`, `data` and `sm` have methods named for the job. `pending` says whether anything
+    is queued or in flight; `generation` counts the groups
+    that were started. For metrics: `groups` and `rows` (jobs and rows) that were committed,
     `last_group_size`, and `last_commit_seconds`, which the COMMIT of the last group took.
 
     Every Deferred fails with StorageTimeout after `timeout` seconds. A job that was queued or running then
@@ -71,6 +73,7 @@ class Store:
         self.roster = Rosters(self)
         self.offline = Offline(self)
         self.data = Data(self)
+        self.sm = StreamManagement(self)
         self.pending = False
         self.groups = 0
         self.rows = 0
@@ -86,6 +89,7 @@ class Store:
         )
         self._reader = Reader(reactor, database, timeout=timeout, max_queue=max_queue)
         # The group that still takes jobs, and the one that the writer has.
+        self.generation = 0
         self._collecting: Group | None = None
         self._in_flight: Group | None = None
         self._start_scheduled = False
@@ -110,25 +114,25 @@ class Store:
             group = self._group_with_room()
         except StorageError as error:
             return fail(error)
-        group.entries.append(Job(job))
-        return group.waiters.add(self._reactor.seconds())
+        return group.add_job(job, self._reactor.seconds())
 
-    def append(self, statement: Insert, row: dict[str, Any]) -> Deferred[None]:
-        """Insert a row in the next group's transaction; fires and fails as `write` does.
+    def append(self, statement: Statement, row: dict[str, Any]) -> Deferred[None]:
+        """Execute `statement` with a row in the next group's transaction; fires and fails as `write` does.
 
-        Rows that follow each other for the same statement object, with the same columns, are inserted
-        together: keep the statement in a module constant. The row is not changed afterwards by the caller.
+        Rows for the same statement object are executed together: keep it in a module constant, with the same
+        columns in each row. They may so come before rows of other statements that were asked for earlier, but
+        never before a job of `write` that was. The row is not changed afterwards by the caller.
         """
         try:
             group = self._group_with_room()
         except StorageError as error:
             return fail(error)
-        last = group.entries[-1] if group.entries else None
-        if type(last) is Rows and last.statement is statement and last.rows[0].keys() == row.keys():
-            last.rows.append(row)
-        else:
-            group.entries.append(Rows(statement, [row]))
-        return group.waiters.add(self._reactor.seconds())
+        return group.add_row(statement, row, self._reactor.seconds())
+
+    @property
+    def collecting(self) -> bool:
+        """Whether what is asked for now goes into one transaction with something that was before."""
+        return self._collecting is not None
 
     def read(self, job: Callable[[Connection], T]) -> Deferred[T]:
         """Call `job(connection)` on a reader's thread, in a transaction that cannot write.
@@ -215,6 +219,7 @@ class Store:
 
     def _start(self) -> None:
         self._start_scheduled = False
+        self.generation += 1
         group, self._collecting = self._collecting, None
         assert group is not None
         self._in_flight = group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xmppd.core.bus import Stage
-from xmppd.core.events import AccountRemoving, Arriving, Ended, Sent
+from xmppd.core.events import AccountRemoving, Arriving, Ended, HibernationEnded, Sent
 from xmppd.core.host import Host, StreamFeature
 from xmppd.core.routing import PRESENCE_TYPES, SUBSCRIPTION_TYPES
 from xmppd.modules.presence import broadcast, subscription
@@ -21,6 +21,8 @@ def setup(host: Host) -> None:
     host.bus.on(Arriving, broadcast.refuse_strangers, Stage.CHECK)
     host.bus.on(Ended, broadcast.ended)
     host.bus.on(AccountRemoving, subscription.end_all)
+    host.bus.on(HibernationEnded, broadcast.resumed)
+    host.session_state["presence_to"] = (broadcast.save_directed, broadcast.restore_directed)
     host.features.append(StreamFeature("pre-approval", True, lambda: tag("sub", {"xmlns": ns.PRE_APPROVAL})))
 
 

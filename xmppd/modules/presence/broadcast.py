@@ -7,11 +7,12 @@ import re
 from xmppd.config import Integer, Option
 from xmppd.core.accounts import Account
 from xmppd.core.directed import Directed
-from xmppd.core.events import Arriving, Available, BecomingAvailable, Ended, Unavailable
+from xmppd.core.events import Arriving, Available, BecomingAvailable, Ended, HibernationEnded, Unavailable
 from xmppd.core.roster import Roster
 from xmppd.core.session import Session
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
+from xmppd.wire.jid import parse
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.stored import read_stored
 
@@ -58,6 +59,25 @@ async def unavailable(session: Session, stanza: Stanza) -> None:
             await session.host.server.route(stanza.addressed(sender=session.jid, to=jid))
     if was_available:
         await session.host.bus.fire(Unavailable(session, stanza))
+
+
+async def resumed(event: HibernationEnded) -> None:
+    """A session has come back after a restart: what its contacts have said meanwhile may be gone, so they are asked
+    once more."""
+    session = event.session
+    if event.resumed and event.restarted and session.presence is not None:
+        await _learn_of_others(session)
+
+
+def save_directed(session: Session) -> list[str] | None:
+    """Whom a session has sent directed presence to, for a restart."""
+    record = session.find(Directed)
+    return sorted(jid.full for jid in record.to) if record is not None and record.to else None
+
+
+def restore_directed(session: Session, to: list[str]) -> None:
+    """What `save_directed` gave."""
+    session.put(Directed({parse(jid) for jid in to}))
 
 
 async def ended(event: Ended) -> None:

@@ -1,0 +1,233 @@
+"""Sessions without a stream (XEP-0198 section 5): how they wait, come back, end, and outlive the process."""
+
+from __future__ import annotations
+
+import contextlib
+
+from xmppd.config import Duration, Integer, Option
+from xmppd.core.events import AckDelayed, Ended, Hibernated, HibernationEnded, Starting, Stopping
+from xmppd.core.host import Host
+from xmppd.core.session import NOBODY, Session
+from xmppd.modules.smacks.journal import Journal, Queued
+from xmppd.modules.smacks.managed import ASK_SECONDS, MAX_UNACKED, Book, Managed, is_carbon
+from xmppd.modules.smacks.state import restore_state
+from xmppd.storage import SmSession, StorageError
+from xmppd.wire.delay import delayed
+from xmppd.wire.jid import InvalidJID
+
+HIBERNATION_TIME = Option(
+    "smacks_hibernation_time", Duration(), "10m", "How long a session whose connection broke waits for its client."
+)
+MAX_HIBERNATED = Option(
+    "smacks_max_hibernated_sessions", Integer(minimum=0), "10",
+    "How many sessions of an account may wait for their clients; the one that has waited longest makes room.",
+)  # fmt: skip
+MAX_ACK_DELAY = Option(
+    "smacks_max_ack_delay", Duration(), "30s", "How long a client may take to acknowledge before it counts as delayed."
+)
+OPTIONS = (HIBERNATION_TIME, MAX_HIBERNATED, MAX_ACK_DELAY)
+
+SWEEP_SECONDS = 1.0  # how often sessions are looked at for which something is due
+WRITE_MS = 5000  # after which what is not acknowledged is written, whatever it is
+
+KIND = "smacks"  # in the store: of an ended session how much it had handled, and when it ended, under its SM-ID
+OLD_IDS = 10  # of an account; a client asks for its last session, and an account has few clients
+
+
+def hibernate(managed: Managed) -> None:
+    """The session goes on without a stream, for a while."""
+    session = managed.session
+    managed.leave()
+    managed.machine.asked = managed.machine.since = None
+    managed.journal.hibernated = session.host.server.now_ms()
+    managed.journal.changed = True
+    managed.book.due.add(managed)
+    session.log.info("{session}: {jid} hibernates", session=session.id, jid=session.jid.full)
+    _wait(managed, session.host.settings[HIBERNATION_TIME])
+    records = (other.find(Managed) for other in session.account.sessions)
+    hibernated = [record for record in records if record is not None and not record.connected]
+    if len(hibernated) > session.host.settings[MAX_HIBERNATED]:
+        expire(min(hibernated, key=lambda other: other.hibernated_at))
+    session.host.server.tasks.start(session.host.bus.fire(Hibernated(session)), "a hibernation's event")
+
+
+def _wait(managed: Managed, seconds: float) -> None:
+    clock = managed.session.host.server.clock
+    managed.hibernated_at = clock.seconds()
+    managed.timer = clock.callLater(seconds, expire, managed)
+
+
+def awake(managed: Managed) -> None:
+    """The time of the hibernation does not run any more."""
+    if managed.timer is not None:
+        if managed.timer.active():
+            managed.timer.cancel()
+        managed.timer = None
+
+
+def expire(managed: Managed) -> None:
+    """The client did not come back in time."""
+    session = managed.session
+    awake(managed)
+    session.log.info("{session}: {jid} did not come back", session=session.id, jid=session.jid.full)
+    session.end()
+
+
+# ---- the end
+
+
+async def ended(event: Ended) -> None:
+    """A session is over: what its client has not acknowledged goes where it would go now.
+
+    All of that is asked for in one turn, and so is one transaction with the end of the session on disk: a crash
+    leaves either what was or what is.
+    """
+    session = event.session
+    managed = session.find(Managed)
+    if managed is None:
+        return
+    hibernated = not managed.connected
+    awake(managed)
+    if any(item.kept for item in managed.machine.items):
+        with contextlib.suppress(StorageError):
+            await session.host.server.store.barrier()  # then it is known who has them
+    managed.connected = False
+    managed.book.due.discard(managed)
+    managed.book.unwritten.discard(managed)
+    items = list(managed.machine.items)
+    managed.machine.items.clear()
+    _bring_again(session, items)
+    server = session.host.server
+    if managed.id and not session.account.going:
+        server.tasks.start(_remember(session, managed), "keeping a last count")
+    _remove(managed.book, managed.journal)
+    if hibernated:
+        await session.host.bus.fire(HibernationEnded(session, resumed=False))
+
+
+def _bring_again(session: Session, items: list[Queued]) -> None:
+    """Route what was not acknowledged and nobody else keeps."""
+    server = session.host.server
+    for item in items:
+        stanza = item.stanza
+        if item.kept or stanza.sender is None or is_carbon(session, stanza):
+            continue  # somebody brings it again, or it was of this session alone
+        if stanza.name == "message" and stanza.type not in ("error", "groupchat", "headline"):
+            late = delayed(stanza, item.time, session.host.domain)
+            server.tasks.start(server.route_undelivered(late), "a message that was not acknowledged")
+        elif stanza.name == "iq":
+            server.tasks.start(server.route_undelivered(stanza), "an iq that was not acknowledged")
+
+
+async def _remember(session: Session, managed: Managed) -> None:
+    """Keep how many stanzas were handled, for a client that comes back too late (section 5)."""
+    server = session.host.server
+    value = f"{managed.machine.h} {server.now_ms()}".encode()
+    try:
+        await server.store.data.put(session.account.id, KIND, managed.id, value)
+        known = await server.store.data.all(session.account.id, KIND)
+        for old in sorted(known, key=lambda key: int(known[key].partition(b" ")[2]))[:-OLD_IDS]:
+            await server.store.data.delete(session.account.id, KIND, old)
+    except StorageError as error:
+        session.log.error("{session}: its last count was not stored: {error}", session=session.id, error=str(error))
+
+
+# ---- what is done every second
+
+
+def sweep(host: Host) -> None:
+    """Do what is due: ask who has not been asked, notice who does not answer, write what is not on disk."""
+    book = host.service(Book)
+    for managed in list(book.due):
+        if not _sweep_one(host, managed):
+            book.due.discard(managed)
+    over, book.over = book.over, set()
+    for journal in over:
+        _remove(book, journal)
+
+
+def _remove(book: Book, journal: Journal) -> None:
+    """Take a session that is over from the disk, now or when that works again."""
+    journal.remove().addErrback(lambda failure: book.over.add(journal))
+
+
+def _sweep_one(host: Host, managed: Managed) -> bool:
+    """Whether the session has to be looked at again."""
+    session, machine, journal = managed.session, managed.machine, managed.journal
+    now = host.server.clock.seconds()
+    if managed.connected:
+        if machine.should_ask(now, host.settings[MAX_UNACKED], ASK_SECONDS):
+            managed.ask()
+        elif machine.asked is not None and now - machine.asked >= host.settings[MAX_ACK_DELAY]:
+            if not managed.delay_told:
+                host.server.tasks.start(host.bus.fire(AckDelayed(session)), "a delayed acknowledgement's event")
+            managed.delay_told = True
+    first = machine.items[0] if machine.items else None
+    if first is not None and (journal.torn or host.server.now_ms() - first.time >= WRITE_MS):
+        managed.flush(everything=True)
+    journal.tidy()
+    journal.save()
+    if journal.torn or managed.ack_owed:
+        return True
+    return bool(machine.items) and (managed.connected or any(not item.ticket for item in machine.items))
+
+
+# ---- over a restart
+
+
+async def start(event: Starting) -> None:
+    """Sessions that the last process had hibernate; those whose time is over end."""
+    host = event.host
+    store = host.server.store
+    await store.sm.recover()
+    after = count = 0
+    while page := await store.sm.sessions(host.domain, after):
+        for local, stored in page:
+            after = stored.id
+            count += await _restore(host, local, stored)
+    if count:
+        host.log.info("{count} sessions of the last run wait for their clients", count=count)
+
+
+async def _restore(host: Host, local: str, stored: SmSession) -> bool:
+    """Make a session of what is stored of it; whether it lives."""
+    server = host.server
+    account = await host.accounts.load(local)
+    if account is None:
+        return False  # it is disabled; what waits for it waits on
+    try:
+        jid = account.jid.with_resource(stored.resource)
+        session = Session(host, account, jid, server.token()[:8], NOBODY, None)
+        restore_state(session, stored.state)
+        managed = Managed(session, stored.sm_id, stored)
+        for row in await server.store.sm.stanzas(stored.id):
+            managed.restore(row)
+    except (ValueError, InvalidJID):
+        host.log.failure("a session of {user} cannot be read and is left out", user=local)
+        return False
+    session.put(managed)
+    session.keeper = managed
+    with contextlib.suppress(KeyError):
+        server.sessions.add(session)
+    now = server.now_ms()
+    if stored.hibernated is None:
+        managed.journal.hibernated = now
+        managed.journal.changed = True
+        managed.book.due.add(managed)
+    left = host.settings[HIBERNATION_TIME] - (now - (stored.hibernated or now)) / 1000
+    if managed.id and left > 0:
+        _wait(managed, left)
+        return True
+    session.end()
+    return False
+
+
+async def stop(event: Stopping) -> None:
+    """The process ends in order: everything is written."""
+    for session in event.host.server.sessions:
+        managed = session.find(Managed) if session.host is event.host else None
+        if managed is not None:
+            managed.flush(everything=True)
+            managed.journal.changed = True
+            managed.journal.save()
+            managed.journal.tidy()

@@ -1,0 +1,248 @@
+"""A session under stream management, as the `Keeper` of what its client is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from xmppd.config import Integer, Option, Size
+from xmppd.core.events import QueuedWhileHibernated
+from xmppd.core.session import NOBODY, Carrier, Session
+from xmppd.modules.smacks.journal import Journal, Queued
+from xmppd.modules.smacks.state import save_state
+from xmppd.storage import SmSession, SmStanza
+from xmppd.wire import ns, sm
+from xmppd.wire.errors import StanzaError
+from xmppd.wire.sm import Machine
+from xmppd.wire.stanza import Stanza
+from xmppd.wire.stored import read_stored
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from twisted.internet.defer import Deferred
+
+MAX_QUEUE = Option(
+    "smacks_max_queue_size", Integer(minimum=10), "5000",
+    "How many stanzas a client may leave unacknowledged; beyond it the session ends.",
+)  # fmt: skip
+MAX_QUEUE_BYTES = Option(
+    "smacks_max_queue_bytes", Size(minimum=65536), "16M",
+    "How many bytes a client may leave unacknowledged; beyond it the session ends.",
+)  # fmt: skip
+MAX_UNACKED = Option(
+    "smacks_max_unacked_stanzas", Integer(minimum=0), "20",
+    "After how many stanzas an acknowledgement is asked for at once; for fewer it is asked for a second later.",
+)  # fmt: skip
+OPTIONS = (MAX_QUEUE, MAX_QUEUE_BYTES, MAX_UNACKED)
+
+ASK_SECONDS = 1.0  # after which an acknowledgement is asked for of what was sent since the last
+
+
+@dataclass(slots=True, eq=False)
+class Book:
+    """What the managed sessions of a host share: how one hibernates, those that something is due for at the next
+    `sweep`, those that have iqs that are not on disk, and the ended ones that are still there."""
+
+    hibernate: Callable[[Managed], None]
+    due: set[Managed] = field(default_factory=set)
+    unwritten: set[Managed] = field(default_factory=set)
+    over: set[Journal] = field(default_factory=set)
+
+
+class Managed:
+    """Record of a session under stream management.
+
+    `id` is the SM-ID, empty where the session cannot be resumed. `connected` is False while it hibernates, and while
+    a stream that resumes it, `resuming`, is still being sent what waited; `timer` ends a hibernation, which began at
+    `hibernated_at`, in seconds of the clock. `ack_owed`: an answer could not be given because the store failed.
+    """
+
+    __slots__ = (
+        "ack_owed", "book", "connected", "delay_told", "hibernated_at", "id", "journal", "machine",
+        "resuming", "session", "size", "timer",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, id: str, stored: SmSession | None = None) -> None:
+        self.session = session
+        self.id = id
+        self.book = session.host.service(Book)
+        self.machine: Machine[Queued] = Machine(stored.handled if stored else 0)
+        self.journal = Journal(session, id, self.machine, self._settled, lambda: save_state(session), stored)
+        self.connected = stored is None
+        self.resuming: Carrier | None = None
+        self.timer: Any = None
+        self.hibernated_at = 0.0
+        self.size = 0
+        self.delay_told = False
+        self.ack_owed = False
+
+    # ---- the keeper: what is for the client
+
+    def push(self, stanza: Stanza) -> None:
+        """See `Keeper`."""
+        item = Queued(stanza, self.session.host.server.now_ms(), held=stanza.name == "message")
+        self._place(item)
+        if item.held:
+            self.journal.write([item])
+        elif stanza.name == "iq":
+            self.book.unwritten.add(self)
+        self.release()
+        self._look_at_limits()
+
+    def take_over(self, stanzas: list[Stanza], forget: Callable[[Connection], None]) -> Deferred[bool]:
+        """See `Keeper`."""
+        now = self.session.host.server.now_ms()
+        items = [Queued(stanza, now, held=True, kept=True) for stanza in stanzas]
+        for item in items:
+            self._place(item)
+        taken = self.journal.take_over(items, forget)
+        self._look_at_limits()
+        return taken
+
+    def _place(self, item: Queued) -> None:
+        self.journal.place(item)
+        self.size += item.size
+        self.book.due.add(self)
+        if not self.connected and self.resuming is None:
+            server = self.session.host.server
+            event = QueuedWhileHibernated(self.session, item.stanza)
+            server.tasks.start(self.session.host.bus.fire(event), "a hibernation's event")
+
+    def release(self) -> None:
+        """Send what may be sent, and ask for an acknowledgement where it is time."""
+        if not self.connected:
+            return
+        machine, session = self.machine, self.session
+        now = session.host.server.clock.seconds()
+        while (item := machine.next()) is not None and not item.held:
+            session.carrier.send(item.stanza.to_bytes())
+            machine.was_sent(now)
+        if machine.should_ask(now, session.host.settings[MAX_UNACKED], ASK_SECONDS):
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask for an acknowledgement (section 4)."""
+        self.machine.ask(self.session.host.server.clock.seconds())
+        self.session.carrier.send(sm.REQUEST)
+
+    def _settled(self, items: list[Queued], stored: bool) -> None:
+        """Stanzas are on disk, or cannot be."""
+        if stored:
+            for item in items:
+                item.held = item.kept = False
+            self.release()
+            return
+        dropped = [item for item in items if self._must_go(item)]
+        for item in items:
+            item.ticket = 0
+            item.held = False
+        self._drop(dropped)
+        self.release()
+
+    def _must_go(self, item: Queued) -> bool:
+        """Whether a stanza is not for the client any more because it is not on disk: a message that its sender can be
+        told of, one that somebody else has kept, and a copy, which nobody waits for. Errors are sent all the same,
+        or their senders would never learn."""
+        return item.kept or (item.held and item.stanza.type != "error")
+
+    def _drop(self, items: list[Queued]) -> None:
+        if not items:
+            return
+        server = self.session.host.server
+        gone = set(items)
+        last = self.machine.drop(gone)
+        self.size -= sum(item.size for item in items)
+        if last and self.journal.unsent_from is None:
+            self.journal.torn = True  # those behind have moved up
+        for item in items:
+            if not item.kept and not is_carbon(self.session, item.stanza):
+                self.session.log.error("{session}: a message was refused: it cannot be stored", session=self.session.id)
+                error = StanzaError("resource-constraint", "the server cannot store this now")
+                server.tasks.start(server.bounce(item.stanza, error), "the error for a message")
+        if self.journal.torn:
+            self.journal.rewrite()
+
+    def _look_at_limits(self) -> None:
+        """A client that does not acknowledge: what is kept for it has to have an end."""
+        settings = self.session.host.settings
+        machine = self.machine
+        if len(machine.items) <= settings[MAX_QUEUE] and self.size <= settings[MAX_QUEUE_BYTES]:
+            return
+        session = self.session
+        session.log.info("{session}: too much is unacknowledged, the session ends", session=session.id)
+        if self.connected:
+            session.close("policy-violation", "too many stanzas are not acknowledged")
+        else:
+            session.end()
+
+    def restore(self, row: SmStanza) -> None:
+        """A stanza that the last process has stored."""
+        item = Queued(read_stored(row.stanza), row.sent, held=False, position=row.position)
+        self.machine.push(item)
+        self.size += item.size
+        self.journal.found(item)
+
+    # ---- what the client says
+
+    def handled(self, stanza: Stanza) -> None:
+        """See `Keeper`. Where something was asked for of the store in this turn, the count goes with it."""
+        self.machine.handled += 1
+        if stanza.name != "message":
+            self.journal.changed = True
+            self.book.due.add(self)
+        if self.session.host.server.store.collecting:
+            self.journal.count()
+
+    def acknowledge(self, h: int) -> None:
+        """The client has handled `h` stanzas; raises `HandledCountTooHigh`."""
+        items = self.machine.acknowledge(h, self.session.host.server.clock.seconds())
+        self.size -= sum(item.size for item in items)
+        self.journal.forget(items)
+        self.delay_told = False
+        if items:
+            self.book.due.add(self)
+
+    def place(self, h: int) -> None:
+        """The client has handled `h` of what the last process and this one had for it; raises
+        `HandledCountTooHigh`."""
+        self.journal.resume(h)
+        self.size = sum(item.size for item in self.machine.items)
+        self.delay_told = False
+
+    def owes_error(self) -> bool:
+        """Whether an error for the client waits for the disk: it answers something that counts as handled, so no
+        count may be told before it is sent."""
+        machine = self.machine
+        return self.connected and any(item.stanza.type == "error" for item in islice(machine.items, machine.sent, None))
+
+    def flush(self, everything: bool = False) -> None:
+        """Write what is not on disk yet: iqs, or `everything`, that is presence too."""
+        self.book.unwritten.discard(self)
+        if self.journal.torn:
+            self.journal.rewrite()
+            return
+        self.journal.write(
+            item for item in self.machine.items if not item.ticket and (everything or item.stanza.name != "presence")
+        )
+
+    # ---- the stream
+
+    def leave(self) -> None:
+        """There is no stream any more, and nothing is sent."""
+        self.connected = False
+        self.session.carrier = NOBODY
+
+    def lost(self) -> bool:
+        """See `Keeper`."""
+        if not self.id or self.session.ended:
+            return False
+        self.book.hibernate(self)
+        return True
+
+
+def is_carbon(session: Session, stanza: Stanza) -> bool:
+    """Whether a message is a copy for this session, of one that went where it was to go."""
+    copied = stanza.has(ns.CARBONS, "sent") or stanza.has(ns.CARBONS, "received")
+    return copied and stanza.sender == session.account.jid

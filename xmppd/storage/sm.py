@@ -1,0 +1,143 @@
+"""Sessions under stream management, and what their clients have not acknowledged (XEP-0198 section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from twisted.internet.defer import Deferred
+
+from .rows import SmSession, SmStanza
+from .schema import account, sm_session, sm_stanza
+from .sql import Upsert
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["GAP", "StreamManagement"]
+
+GAP = 1_000_000  # more than a client can have been sent that is not here
+
+_session = sm_session.c
+_stanza = sm_stanza.c
+_SAVE = Upsert(sm_session)
+_PUSH = insert(sm_stanza)
+_HANDLED = update(sm_session).where(_session.id == bindparam("session")).values(handled=bindparam("count"))
+_ACKNOWLEDGED = delete(sm_stanza).where(
+    _stanza.session_id == bindparam("session"), _stanza.position <= bindparam("last")
+)
+_CLEAR = delete(sm_stanza).where(_stanza.session_id == bindparam("session"))
+_REMOVE = delete(sm_session).where(_session.id == bindparam("session"))
+_ALL = (
+    select(account.c.localpart, sm_session)
+    .join(account, account.c.id == _session.account_id)
+    .where(account.c.host == bindparam("of_host"), _session.id > bindparam("after"))
+    .order_by(_session.id)
+    .limit(bindparam("most"))
+)
+_STANZAS = (
+    select(_stanza.position, _stanza.sent, _stanza.stanza)
+    .where(_stanza.session_id == bindparam("session"))
+    .order_by(_stanza.position)
+)
+_LAST = select(func.coalesce(func.max(_stanza.position), 0)).where(_stanza.session_id == _session.id).scalar_subquery()
+_RECOVER = update(sm_session).where(_session.unsent_from.is_(None)).values(unsent_from=_LAST + GAP)
+
+
+class StreamManagement:
+    """The managed sessions of all accounts. What is asked for in one turn is on disk together, or not at all."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._generation = 0
+        self._counts: dict[int, dict[str, int]] = {}  # of the group that is collected, by session
+
+    def add(self, session: SmSession) -> Deferred[None]:
+        """A new session. Fails with IntegrityError without the account."""
+        row = asdict(session)
+        return self._store.write(lambda connection: _SAVE(connection, row))
+
+    def save(self, session: SmSession) -> Deferred[None]:
+        """Keep what has become of a session."""
+        return self._store.append(_SAVE, asdict(session))
+
+    def handled(self, id: int, count: int) -> Deferred[None] | None:
+        """So many of the client's stanzas have been handled; None where that goes with an earlier call's."""
+        if self._generation != self._store.generation:
+            self._generation = self._store.generation
+            self._counts.clear()
+        row = self._counts.get(id)
+        if row is not None:
+            row["count"] = count
+            return None
+        self._counts[id] = row = {"session": id, "count": count}
+        return self._store.append(_HANDLED, row)
+
+    def push(self, id: int, position: int, sent: int, stanza: bytes) -> Deferred[None]:
+        """One more stanza for the client; `sent` is its time in milliseconds. Fails with IntegrityError without the
+        session."""
+        row = {"session_id": id, "position": position, "sent": sent, "stanza": stanza}
+        return self._store.append(_PUSH, row)
+
+    def take_over(
+        self, id: int, stanzas: Iterable[SmStanza], also: Callable[[Connection], None]
+    ) -> Deferred[None]:
+        """More stanzas for the client, and `also` in the same transaction."""
+        rows = [{"session_id": id, **stanza._asdict()} for stanza in stanzas]
+
+        def job(connection: Connection) -> None:
+            connection.execute(_PUSH, rows)
+            also(connection)
+
+        return self._store.write(job)
+
+    def acknowledged(self, id: int, position: int) -> Deferred[None]:
+        """The client has all up to this position."""
+        return self._store.append(_ACKNOWLEDGED, {"session": id, "last": position})
+
+    def rewrite(
+        self, session: SmSession, stanzas: Iterable[SmStanza], also: Callable[[Connection], None] | None = None
+    ) -> Deferred[None]:
+        """Keep a session with just these stanzas, and do `also` in the same transaction."""
+        row = asdict(session)
+        rows = [{"session_id": session.id, **stanza._asdict()} for stanza in stanzas]
+
+        def job(connection: Connection) -> None:
+            connection.execute(_CLEAR, {"session": session.id})
+            _SAVE(connection, row)
+            if rows:
+                connection.execute(_PUSH, rows)
+            if also is not None:
+                also(connection)
+
+        return self._store.write(job)
+
+    def remove(self, id: int) -> Deferred[None]:
+        """The session is over, and what was for it is somebody else's."""
+        return self._store.append(_REMOVE, {"session": id})
+
+    def recover(self) -> Deferred[None]:
+        """Whatever ran before does not run any more, and its clients may have been sent more than is here: positions
+        are not what they count until they have said what they have."""
+
+        def job(connection: Connection) -> None:
+            connection.execute(_RECOVER)
+
+        return self._store.write(job)
+
+    def sessions(self, host: str, after: int = 0, limit: int = 100) -> Deferred[list[tuple[str, SmSession]]]:
+        """The sessions of a host's accounts whose id is greater than `after`, by id, each with its localpart."""
+        page = {"of_host": host, "after": after, "most": limit}
+
+        def job(connection: Connection) -> list[tuple[str, SmSession]]:
+            return [(local, SmSession(*row)) for local, *row in connection.execute(_ALL, page)]
+
+        return self._store.write(job)
+
+    def stanzas(self, id: int) -> Deferred[list[SmStanza]]:
+        """What the client of a session has not acknowledged, in order."""
+        return self._store.write(
+            lambda connection: [SmStanza(*row) for row in connection.execute(_STANZAS, {"session": id})]
+        )
