@@ -62,7 +62,6 @@ MAX_LANG = 35  # characters of the stream's language, which every stanza may get
 MAX_BACKLOG = 32  # stanzas that wait for one that takes long; beyond it the client has to wait as well
 UNSENT_PAUSE = 256 * 1024  # bytes waiting for a client beyond which it is not read from
 
-_XML_HEADER = b"<?xml version='1.0'?>"
 _STREAM_END = b"</stream:stream>"
 _BIND_FEATURE = tag("bind", {"xmlns": ns.BIND})
 # COMPAT: clients of before RFC 6120 look for it (RFC 3921 section 3); the others see that they need not.
@@ -198,13 +197,11 @@ class ClientStream:
         self._sent_header = True
         host = self.host.domain if self.host is not None else next(iter(self.service.server.hosts))
         answer = f" to='{escape_attribute(to)}'" if to and len(to) < 1024 else ""
-        self.transport.write(
-            _XML_HEADER
-            + (
-                f"<stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}' id='{self.service.server.token()}' "
-                f"from='{escape_attribute(host)}'{answer} version='1.0' xml:lang='en'>"
-            ).encode()
+        header = (
+            f"<?xml version='1.0'?><stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}' version='1.0' "
+            f"xml:lang='en' id='{self.service.server.token()}' from='{escape_attribute(host)}'{answer}>"
         )
+        self.transport.write(header.encode())
 
     def features(self) -> bytes:
         """What the stream announces in its present state (RFC 6120 section 4.3.2)."""
@@ -452,21 +449,11 @@ class ClientStream:
 
     # ---- the end
 
-    def end(self, error: StreamError | None) -> None:
-        """Close the stream, with an error if there is one (RFC 6120 sections 4.4 and 4.9)."""
-        session = self._close(error)
-        if session is not None:
-            session.end()
-
-    def suspend(self, error: StreamError) -> None:
-        """Close the stream with an error that its session outlives, where somebody keeps it."""
-        session = self._close(error)
-        if session is not None:
-            session.lost()
-
-    def _close(self, error: StreamError | None) -> Session | None:
+    def end(self, error: StreamError | None, outlived: bool = False) -> None:
+        """Close the stream, with an error if there is one (RFC 6120 sections 4.4 and 4.9), and its session unless that
+        has `outlived` it."""
         if self.state is State.CLOSED:
-            return None
+            return
         if not self._sent_header:
             self._send_header(None)
         if error is not None:
@@ -475,7 +462,8 @@ class ClientStream:
         self.transport.write(_STREAM_END)
         session = self._stop()
         self.transport.close()
-        return session
+        if session is not None:
+            session.lost() if outlived else session.end()
 
     def leave(self, error: StreamError) -> None:
         """See `Carrier`."""

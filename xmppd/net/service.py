@@ -129,4 +129,4 @@ class ClientService:
     def shut_down(self) -> None:
         """Close every stream with ``<system-shutdown/>``."""
         for stream in list(self._streams):
-            stream.suspend(StreamError("system-shutdown", "the server is going down"))
+            stream.end(StreamError("system-shutdown", "the server is going down"), outlived=True)

@@ -180,21 +180,26 @@ async def start(event: Starting) -> None:
     host = event.host
     store = host.server.store
     await store.sm.recover()
-    after = count = 0
+    after = 0
+    restored: list[Managed] = []
     while page := await store.sm.sessions(host.domain, after):
         for local, stored in page:
             after = stored.id
-            count += await _restore(host, local, stored)
-    if count:
-        host.log.info("{count} sessions of the last run wait for their clients", count=count)
+            managed = await _restore(host, local, stored)
+            restored += [managed] if managed is not None else []
+    for managed in restored:  # now that those are there who may have what waited for others
+        if managed.timer is None:
+            managed.session.end()
+    if restored:
+        host.log.info("{count} sessions of the last run wait for their clients", count=len(restored))
 
 
-async def _restore(host: Host, local: str, stored: SmSession) -> bool:
-    """Make a session of what is stored of it; whether it lives."""
+async def _restore(host: Host, local: str, stored: SmSession) -> Managed | None:
+    """Make a session of what is stored of it; where its client may come back the time of that runs."""
     server = host.server
     account = await host.accounts.load(local)
     if account is None:
-        return False  # it is disabled; what waits for it waits on
+        return None  # it is disabled; what waits for it waits on
     try:
         jid = account.jid.with_resource(stored.resource)
         session = Session(host, account, jid, server.token()[:8], NOBODY, None)
@@ -204,7 +209,7 @@ async def _restore(host: Host, local: str, stored: SmSession) -> bool:
             managed.restore(row)
     except (ValueError, InvalidJID):
         host.log.failure("a session of {user} cannot be read and is left out", user=local)
-        return False
+        return None
     session.put(managed)
     session.keeper = managed
     with contextlib.suppress(KeyError):
@@ -217,9 +222,7 @@ async def _restore(host: Host, local: str, stored: SmSession) -> bool:
     left = host.settings[HIBERNATION_TIME] - (now - (stored.hibernated or now)) / 1000
     if managed.id and left > 0:
         _wait(managed, left)
-        return True
-    session.end()
-    return False
+    return managed
 
 
 async def stop(event: Stopping) -> None:
