@@ -201,6 +201,7 @@ class Xmppd(Service):
         for listener in self._listeners:
             listener.stop()
         self._admin.stop()
+        self.server.stopping = True
         self.clients.shut_down()
         timer = self._reactor.callLater(SHUTDOWN_SECONDS, self.server.tasks.cancel)
         while self.server.tasks.busy:

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 
 from tests.core.conftest import Log
+from tests.support.disk import broken
 from tests.support.world import Player, World
 
 ROMEO, JULIET = "romeo@example.org", "juliet@example.org"
 ORCHARD, BALCONY = f"{ROMEO}/orchard", f"{JULIET}/balcony"
 ROSTER = "xmlns='jabber:iq:roster'"
-
-
-@contextmanager
-def broken(world: World, *only: int) -> Iterator[None]:
-    """The disk is full: no transaction is committed, or only those do not whose turns (from 1) are given."""
-    dialect: Any = world.store._database.writing.dialect
-    commit = dialect.do_commit
-    turns: list[None] = []
-
-    def do_commit(raw: Any) -> None:
-        turns.append(None)
-        if only and len(turns) not in only:
-            commit(raw)
-        else:
-            raise dialect.dbapi.OperationalError("database or disk is full")
-
-    dialect.do_commit = do_commit
-    try:
-        yield
-    finally:
-        del dialect.do_commit
 
 
 @pytest.fixture

@@ -80,6 +80,7 @@ def test_deleting_an_account_removes_everything_of_it(store, pump):
         pump.run(store.data.put(account, "vcard", "", b"<vCard/>"))
         pump.run(store.sm.add(SmSession(account, account, "id", "balcony", 0, None, None, b"{}")))
         pump.run(store.sm.push(account, 1, 1, b"<message/>"))
+        pump.run(store.archive.append(account, bytes(16), "nurse@example.org", "", b"<message/>"))
     assert pump.run(store.accounts.delete(juliet)) is True
     assert pump.run(store.accounts.delete(juliet)) is False
     assert pump.run(store.accounts.find(HOST, "juliet")) is None
@@ -103,6 +104,7 @@ def test_deleting_an_account_removes_everything_of_it(store, pump):
         "account_data": 1,
         "sm_session": 1,
         "sm_stanza": 1,
+        "archive": 1,
     }
     assert pump.run(store.offline.peek(romeo)) == [OfflineMessage(2, 1, b"<message/>")]
 

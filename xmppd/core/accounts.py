@@ -67,6 +67,7 @@ class Accounts:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.kinds: list[str] = []  # of data in the store that modules want at `AccountLoading`
         # Every Account object that somebody holds, so that there is never a second one of the same account ...
         self._alive: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
         # ... and the ones used last, held here so that they need not be loaded again.
@@ -105,10 +106,10 @@ class Accounts:
         waiting = self._loading[local] = []
         account: Account | None = None
         try:
-            row = await self.host.server.store.accounts.find(self.host.domain, local)
-            if row is not None and row.enabled:
-                account = Account(self.host, JID(local, self.host.domain), row.id)
-                await self.host.bus.fire(AccountLoading(account))
+            found = await self.host.server.store.accounts.find_with_data(self.host.domain, local, self.kinds)
+            if found is not None and found[0].enabled:
+                account = Account(self.host, JID(local, self.host.domain), found[0].id)
+                await self.host.bus.fire(AccountLoading(account, found[1]))
                 self._alive[local] = account
         except BaseException as error:
             del self._loading[local]

@@ -37,11 +37,13 @@ class Sent:
     """A session of this host has sent a stanza. Fired by the session before it is routed.
 
     `stanza.sender` is the session's full JID; `stanza.to` is None for presence that is to be broadcast and for
-    an iq to the own account. True: taken, it is not routed. A handler may raise `StanzaError` to refuse it.
+    an iq to the own account. True: taken, it is not routed. A handler may raise `StanzaError` to refuse it. `copy` is
+    what the user's other devices get to see of it, where that is more than others may: the id in the own archive.
     """
 
     session: Session
     stanza: Stanza
+    copy: Stanza | None = None
 
 
 @dataclass(slots=True)
@@ -119,9 +121,11 @@ class Unavailable:
 
 @dataclass(slots=True)
 class AccountLoading:
-    """An account is being brought into memory. Each handler adds its own record with `account.put`."""
+    """An account is being brought into memory. Each handler adds its own record with `account.put`. `data` has what
+    the store keeps of the kinds in ``host.accounts.kinds``, by kind and key."""
 
     account: Account
+    data: dict[str, dict[str, bytes]]
 
 
 @dataclass(slots=True)

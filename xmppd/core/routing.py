@@ -77,6 +77,17 @@ async def _deliver_to_bare(account: Account, stanza: Stanza, type: str) -> None:
         raise StanzaError("service-unavailable")
 
 
+def is_refused(account: Account, stanza: Stanza) -> bool:
+    """Whether a message for an account is refused or dropped, by the table above; one that `Undelivered` would be told
+    of is not."""
+    to = stanza.to
+    assert to is not None
+    type = message_type(stanza)
+    if not to.resource:
+        return type in ("groupchat", "error")
+    return type in ("normal", "groupchat", "headline") and account.host.server.sessions.get(to) is None
+
+
 def reachable(account: Account) -> list[Session]:
     """The resources that have messages for the bare JID: available, and their priority is not negative."""
     return [session for session in account.sessions if session.presence is not None and session.priority >= 0]

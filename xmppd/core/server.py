@@ -48,6 +48,7 @@ class Server:
         self.in_thread = in_thread
         self.secret = b""  # from the store, once that may be asked
         self.started = now()
+        self.stopping = False  # what cannot be done now is left to the next process
         self.hosts: dict[str, Host] = {}
         self.sessions = Sessions()
         self.tasks = Tasks()

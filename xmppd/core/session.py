@@ -103,12 +103,14 @@ NOBODY = Nobody()
 class Keeper(Protocol):
     """Answers for what a session is sent until its client has it: stream management (XEP-0198)."""
 
-    def push(self, stanza: Stanza) -> None:
-        """Take a stanza that is for the client."""
+    def push(self, stanza: Stanza, repeatable: bool) -> None:
+        """Take a stanza that is for the client; see `Session.deliver`."""
 
-    def take_over(self, stanzas: list[Stanza], forget: Callable[[Connection], None]) -> Deferred[bool]:
-        """Take stanzas that somebody else has kept in the store, and forgets by `forget` in the same transaction;
-        fires with whether that was done."""
+    def take_over(
+        self, stanzas: list[tuple[int, Stanza]], forget: Callable[[Connection], None]
+    ) -> Deferred[bool]:
+        """Take stanzas, each with when it came in milliseconds since 1970, that somebody else has kept in the store,
+        and forgets by `forget` in the same transaction; fires with whether that was done."""
 
     def handled(self, stanza: Stanza) -> None:
         """A stanza of the client was handled, in this turn."""
@@ -121,8 +123,9 @@ class Session:
     """One bound resource.
 
     `id` names the session in the log. `presence` is the last available presence that it broadcast, None while it is
-    unavailable; `priority` belongs to it. `interested`: it asked for the roster and gets pushes (RFC 6121 section
-    2.2). Modules keep what they know of a session as records, each under its own class.
+    unavailable; `priority` belongs to it. `reachable_since`: when it began to have messages for the bare JID, in
+    milliseconds since 1970, None while it has not. `interested`: it asked for the roster and gets pushes (RFC 6121
+    section 2.2). Modules keep what they know of a session as records, each under its own class.
     """
 
     __slots__ = (
@@ -141,6 +144,7 @@ class Session:
         "log",
         "presence",
         "priority",
+        "reachable_since",
     )  # fmt: skip
 
     def __init__(self, host: Host, account: Account, jid: JID, id: str, carrier: Carrier, lang: str | None) -> None:
@@ -154,6 +158,7 @@ class Session:
         self.keeper: Keeper | None = None
         self.presence: Stanza | None = None
         self.priority = 0
+        self.reachable_since: int | None = None
         self.interested = False
         self.ended = False
         self._inbox: deque[Stanza | Work] = deque()
@@ -174,19 +179,25 @@ class Session:
 
     # ---- to the client
 
-    def deliver(self, stanza: Stanza) -> None:
-        """Send a stanza to the client."""
+    def deliver(self, stanza: Stanza, repeatable: bool = False) -> None:
+        """Send a stanza to the client. `repeatable`: it was asked for, and is given again when the question is, so that
+        a message need not be on disk before it is sent."""
+        if self.ended:
+            return
         if self.keeper is None:
             self.carrier.send(stanza.to_bytes())
         else:
-            self.keeper.push(stanza)
+            self.keeper.push(stanza, repeatable)
 
-    def take_over(self, stanzas: list[Stanza], forget: Callable[[Connection], None]) -> Deferred[bool]:
-        """Send stanzas to the client that somebody keeps in the store, and have that one forget them, by `forget`,
-        once they cannot be lost any more. Fires with whether they were forgotten."""
+    def take_over(
+        self, stanzas: list[tuple[int, Stanza]], forget: Callable[[Connection], None]
+    ) -> Deferred[bool]:
+        """Send stanzas to the client, each with when it came in milliseconds since 1970, that somebody keeps in the
+        store, and have that one forget them, by `forget`, once they cannot be lost any more. Fires with whether they
+        were forgotten."""
         if self.keeper is not None:
             return self.keeper.take_over(stanzas, forget)
-        for stanza in stanzas:
+        for _, stanza in stanzas:
             self.carrier.send(stanza.to_bytes())
         return Deferred.fromCoroutine(self._forget_when_sent(forget))
 

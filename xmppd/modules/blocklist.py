@@ -63,6 +63,7 @@ def setup(host: Host) -> None:
     host.iq.on(Target.OWN, "get", ns.BLOCKING, "blocklist", get)
     host.iq.on(Target.OWN, "set", ns.BLOCKING, "block", block)
     host.iq.on(Target.OWN, "set", ns.BLOCKING, "unblock", unblock)
+    host.accounts.kinds.append(KIND)
     host.bus.on(AccountLoading, load)
     host.bus.on(Sent, sent, Stage.BLOCK)
     host.bus.on(Leaving, leaving, Stage.BLOCK)
@@ -74,11 +75,9 @@ def setup(host: Host) -> None:
     )
 
 
-async def load(event: AccountLoading) -> None:
+def load(event: AccountLoading) -> None:
     """The list comes into memory with its account."""
-    account = event.account
-    stored = await account.host.server.store.data.all(account.id, KIND)
-    account.put(Blocklist(frozenset(value.decode() for value in stored.values())))
+    event.account.put(Blocklist(frozenset(value.decode() for value in event.data[KIND].values())))
 
 
 # ---- what being blocked means

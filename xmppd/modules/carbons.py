@@ -89,7 +89,7 @@ def sent(event: Sent) -> None:
     stanza = event.stanza
     if not eligible(stanza) or stanza.to is None or stanza.to.bare == event.session.jid.bare:
         return
-    copy = _forwarded("sent", stanza)
+    copy = _forwarded("sent", event.copy or stanza)
     for session in event.session.account.sessions:
         if session is not event.session and _wants(session):
             _deliver(session, copy)

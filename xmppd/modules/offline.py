@@ -18,11 +18,12 @@ from xmppd.core.events import AccountLoading, BecomingAvailable, Undelivered
 from xmppd.core.host import Host
 from xmppd.core.routing import message_type
 from xmppd.core.session import Session
-from xmppd.storage import OfflineMessage
+from xmppd.storage import OfflineMessage, StorageError
 from xmppd.storage.offline import forget
 from xmppd.wire import ns
 from xmppd.wire.delay import delayed
 from xmppd.wire.errors import StanzaError
+from xmppd.wire.sid import has_stanza_id
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.stored import read_stored
 
@@ -64,7 +65,7 @@ def setup(host: Host) -> None:
 
 
 def keep(event: Undelivered) -> bool:
-    """Keep a message; refuse it when there are too many already (XEP-0160 section 3)."""
+    """Keep a message; refuse it when there are too many already (XEP-0160 section 3) and no archive has it."""
     account, stanza = event.account, event.stanza
     if not worth_keeping(stanza):
         return True
@@ -76,7 +77,7 @@ def keep(event: Undelivered) -> bool:
 
 
 async def _keep(account: Account, stanza: Stanza) -> None:
-    if not await _append(account, account.get(Waiting), stanza.to_bytes()):
+    if not await _append(account, account.get(Waiting), stanza.to_bytes()) and not has_stanza_id(stanza, account.jid):
         raise StanzaError("service-unavailable", "too many messages wait for this user")
 
 
@@ -129,6 +130,8 @@ async def deliver(event: BecomingAvailable) -> None:
                 if session.ended:
                     return
                 taken = _hand_over(session, waiting, chunk)
+                if session.keeper is not None and not await taken:
+                    raise StorageError("what waits could not be handed over")
                 if chunk[-1] is not messages[-1] or len(messages) == PAGE:
                     await taken
                     await session.when_drained()
@@ -153,18 +156,21 @@ def _chunks(messages: list[OfflineMessage]) -> Iterator[list[OfflineMessage]]:
         yield chunk
 
 
-def _hand_over(session: Session, waiting: Waiting, messages: list[OfflineMessage]) -> Deferred[None]:
-    """Let the session have messages, and forget them once it has; if it never will, they wait again. Fires when that
-    is known."""
+def _hand_over(session: Session, waiting: Waiting, messages: list[OfflineMessage]) -> Deferred[bool]:
+    """Let the session have messages, and forget them once it has; if it never will, they wait again. Fires with whether
+    it has."""
     domain, ids = session.host.domain, [message.id for message in messages]
     waiting.handed.update(ids)
-    stanzas = [delayed(read_stored(message.stanza), message.received, domain) for message in messages]
+    stanzas = [
+        (message.received, delayed(read_stored(message.stanza), message.received, domain)) for message in messages
+    ]
     taken = session.take_over(stanzas, partial(forget, session.account.id, ids))
 
-    def known(outcome: bool) -> None:
+    def known(outcome: bool) -> bool:
         waiting.handed.difference_update(ids)
         if outcome and waiting.size is not None:
             size = sum(len(message.stanza) for message in messages)
             waiting.size = waiting.size[0] - len(messages), waiting.size[1] - size
+        return outcome
 
     return taken.addCallback(known)

@@ -4,6 +4,7 @@
 """
 
 from .accounts import Accounts
+from .archive import Archive, Range
 from .data import Data
 from .errors import AlreadyExists, StorageError, StorageTimeout
 from .offline import Offline
@@ -11,6 +12,7 @@ from .roster import Rosters
 from .rows import (
     Account,
     AccountRow,
+    Archived,
     Credentials,
     NewAccount,
     OfflineMessage,
@@ -29,11 +31,14 @@ __all__ = [
     "AccountRow",
     "Accounts",
     "AlreadyExists",
+    "Archive",
+    "Archived",
     "Credentials",
     "Data",
     "NewAccount",
     "Offline",
     "OfflineMessage",
+    "Range",
     "Roster",
     "RosterItem",
     "Rosters",

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from .errors import AlreadyExists
 from .rows import Account, AccountRow, Credentials, NewAccount, ScramKeys
-from .schema import account, credential
+from .schema import account, account_data, credential
 
 if TYPE_CHECKING:
     from .store import Store
@@ -32,6 +32,9 @@ _KEYS = (
 _FIND = select(account).where(_NAMED)
 _FIND_WITH_KEYS = select(account, *_KEYS).join_from(account, credential, isouter=True).where(_NAMED)
 _CREDENTIALS = select(*_KEYS).where(credential.c.account_id == bindparam("id"))
+_DATA = select(account_data.c.kind, account_data.c.key, account_data.c.value).where(
+    account_data.c.account_id == bindparam("account"), account_data.c.kind.in_(bindparam("kinds", expanding=True))
+)
 _INSERT = insert(account)
 _INSERT_KEYS = insert(credential)
 _DELETE = delete(account).where(account.c.id == bindparam("id_"))
@@ -124,6 +127,22 @@ class Accounts:
         def job(connection: Connection) -> AccountRow | None:
             row = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
             return None if row is None else AccountRow(*row)
+
+        return self._store.write(job)
+
+    def find_with_data(
+        self, host: str, localpart: str, kinds: Sequence[str]
+    ) -> Deferred[tuple[AccountRow, dict[str, dict[str, bytes]]] | None]:
+        """The account of that name, with what modules keep for it under these kinds, by kind and key."""
+
+        def job(connection: Connection) -> tuple[AccountRow, dict[str, dict[str, bytes]]] | None:
+            row = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
+            if row is None:
+                return None
+            data: dict[str, dict[str, bytes]] = {kind: {} for kind in kinds}
+            for kind, key, value in connection.execute(_DATA, {"account": row[0], "kinds": list(kinds)}):
+                data[kind][key] = value
+            return AccountRow(*row), data
 
         return self._store.write(job)
 

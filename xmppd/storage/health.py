@@ -14,12 +14,12 @@ class Health:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._failing = False
+        self.is_failing = False
 
     def report(self, broken: str | None) -> None:
         """Say how the last try went: None, or the reason of a failure in one line."""
-        if broken is not None and not self._failing:
+        if broken is not None and not self.is_failing:
             self.log.error("storage fails at {what}: {reason}", what=self._what, reason=broken)
-        elif broken is None and self._failing:
+        elif broken is None and self.is_failing:
             self.log.info("storage is back at {what}", what=self._what)
-        self._failing = broken is not None
+        self.is_failing = broken is not None

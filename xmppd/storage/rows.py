@@ -9,6 +9,7 @@ from typing import NamedTuple
 __all__ = [
     "Account",
     "AccountRow",
+    "Archived",
     "Credentials",
     "NewAccount",
     "OfflineMessage",
@@ -121,4 +122,11 @@ class SmStanza(NamedTuple):
 
     position: int
     sent: int
+    stanza: bytes
+
+
+class Archived(NamedTuple):
+    """A message of an archive, with its id."""
+
+    id: bytes
     stanza: bytes

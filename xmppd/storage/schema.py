@@ -152,6 +152,19 @@ sm_stanza = Table(
     sqlite_with_rowid=False,
 )
 
+# Messages of an account, in the order in which they came (XEP-0313). The id sorts by that, and begins with the time.
+archive = Table(
+    "archive",
+    metadata,
+    _owner(),
+    Column("id", LargeBinary, primary_key=True),
+    Column("contact", _Name, nullable=False),
+    Column("resource", _Name, nullable=False),
+    Column("stanza", LargeBinary, nullable=False),
+    Index(None, "account_id", "contact", "id"),
+    sqlite_with_rowid=False,
+)
+
 # Small things that modules keep (vCard, private XML, block list …): a new module needs no new table.
 account_data = Table(
     "account_data",

@@ -16,14 +16,17 @@ from .sql import Upsert
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["GAP", "StreamManagement"]
-
-GAP = 1_000_000  # more than a client can have been sent that is not here
+__all__ = ["StreamManagement"]
 
 _session = sm_session.c
 _stanza = sm_stanza.c
 _SAVE = Upsert(sm_session)
 _PUSH = insert(sm_stanza)
+_UPDATE = (
+    update(sm_session)
+    .where(_session.id == bindparam("session"))
+    .values(hibernated=bindparam("since"), unsent_from=bindparam("from_position"), state=bindparam("new_state"))
+)
 _HANDLED = update(sm_session).where(_session.id == bindparam("session")).values(handled=bindparam("count"))
 _ACKNOWLEDGED = delete(sm_stanza).where(
     _stanza.session_id == bindparam("session"), _stanza.position <= bindparam("last")
@@ -43,7 +46,12 @@ _STANZAS = (
     .order_by(_stanza.position)
 )
 _LAST = select(func.coalesce(func.max(_stanza.position), 0)).where(_stanza.session_id == _session.id).scalar_subquery()
-_RECOVER = update(sm_session).where(_session.unsent_from.is_(None)).values(unsent_from=_LAST + GAP)
+_RECOVER = (
+    update(sm_session).where(_session.unsent_from.is_(None)).values(unsent_from=_LAST + bindparam("slack"))
+)
+_HAS = select(_stanza.position).where(
+    _stanza.session_id == bindparam("session"), _stanza.position == bindparam("place")
+)
 
 
 class StreamManagement:
@@ -60,11 +68,16 @@ class StreamManagement:
         return self._store.write(lambda connection: _SAVE(connection, row))
 
     def save(self, session: SmSession) -> Deferred[None]:
-        """Keep what has become of a session."""
-        return self._store.append(_SAVE, asdict(session))
+        """Keep what has become of a session, but for how much it has handled."""
+        row = {
+            "session": session.id, "since": session.hibernated, "from_position": session.unsent_from,
+            "new_state": session.state,
+        }  # fmt: skip
+        return self._store.append(_UPDATE, row)
 
     def handled(self, id: int, count: int) -> Deferred[None] | None:
-        """So many of the client's stanzas have been handled; None where that goes with an earlier call's."""
+        """So many of the client's stanzas have been handled, more than at the call before; None where that goes with
+        an earlier call's."""
         if self._generation != self._store.generation:
             self._generation = self._store.generation
             self._counts.clear()
@@ -97,10 +110,8 @@ class StreamManagement:
         """The client has all up to this position."""
         return self._store.append(_ACKNOWLEDGED, {"session": id, "last": position})
 
-    def rewrite(
-        self, session: SmSession, stanzas: Iterable[SmStanza], also: Callable[[Connection], None] | None = None
-    ) -> Deferred[None]:
-        """Keep a session with just these stanzas, and do `also` in the same transaction."""
+    def rewrite(self, session: SmSession, stanzas: Iterable[SmStanza]) -> Deferred[None]:
+        """Keep a session with just these stanzas."""
         row = asdict(session)
         rows = [{"session_id": session.id, **stanza._asdict()} for stanza in stanzas]
 
@@ -109,21 +120,29 @@ class StreamManagement:
             _SAVE(connection, row)
             if rows:
                 connection.execute(_PUSH, rows)
-            if also is not None:
-                also(connection)
 
+        self._counts.pop(session.id, None)  # a count that comes now has to come behind this
         return self._store.write(job)
 
     def remove(self, id: int) -> Deferred[None]:
         """The session is over, and what was for it is somebody else's."""
-        return self._store.append(_REMOVE, {"session": id})
-
-    def recover(self) -> Deferred[None]:
-        """Whatever ran before does not run any more, and its clients may have been sent more than is here: positions
-        are not what they count until they have said what they have."""
 
         def job(connection: Connection) -> None:
-            connection.execute(_RECOVER)
+            connection.execute(_REMOVE, {"session": id})
+
+        return self._store.write(job)
+
+    def has(self, id: int, position: int) -> Deferred[bool]:
+        """Whether the session's stanza in this place is there, after all that was asked for before."""
+        row = {"session": id, "place": position}
+        return self._store.write(lambda connection: connection.execute(_HAS, row).first() is not None)
+
+    def recover(self, slack: int) -> Deferred[None]:
+        """Whatever ran before does not run any more, and its clients may have been sent more than is here, by `slack`
+        at most: positions are not what they count until they have said what they have."""
+
+        def job(connection: Connection) -> None:
+            connection.execute(_RECOVER, {"slack": slack})
 
         return self._store.write(job)
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, fail, succeed
 
 from .accounts import Accounts
+from .archive import Archive
 from .data import Data
 from .engine import Database
 from .errors import StorageError, StorageTimeout
@@ -35,10 +36,10 @@ T = TypeVar("T")
 class Store:
     """Everything that is kept. Made with `Store.open`; all methods belong to the reactor's thread.
 
-    `accounts`, `roster`, `offline`, `data` and `sm` have methods named for the job. `pending` says whether anything
-    is queued or in flight; `generation` counts the groups
-    that were started. For metrics: `groups` and `rows` (jobs and rows) that were committed,
-    `last_group_size`, and `last_commit_seconds`, which the COMMIT of the last group took.
+    `accounts`, `roster`, `offline`, `archive`, `data` and `sm` have methods named for the job. `pending` says whether
+    anything is queued or in flight; `generation` counts the groups that were started. For metrics: `groups` and
+    `rows` (jobs and rows) that were committed, `last_group_size`, and `last_commit_seconds`, which the COMMIT of the
+    last group took.
 
     Every Deferred fails with StorageTimeout after `timeout` seconds. A job that was queued or running then
     may still be carried out.
@@ -73,6 +74,7 @@ class Store:
         self.roster = Rosters(self)
         self.offline = Offline(self)
         self.data = Data(self)
+        self.archive = Archive(self)
         self.sm = StreamManagement(self)
         self.pending = False
         self.groups = 0
@@ -128,6 +130,11 @@ class Store:
         except StorageError as error:
             return fail(error)
         return group.add_row(statement, row, self._reactor.seconds())
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last group could not be committed."""
+        return self._health.is_failing
 
     @property
     def collecting(self) -> bool:

@@ -33,6 +33,10 @@ async def available(session: Session, stanza: Stanza) -> None:
         await session.host.bus.fire(BecomingAvailable(session, priority))
     session.presence = stanza
     session.priority = priority
+    if priority < 0:
+        session.reachable_since = None
+    elif session.reachable_since is None:
+        session.reachable_since = session.host.server.now_ms()
     await _to_subscribers(session, stanza)
     for resource in session.account.sessions:
         if resource.presence is not None:
@@ -45,7 +49,7 @@ async def available(session: Session, stanza: Stanza) -> None:
 async def unavailable(session: Session, stanza: Stanza) -> None:
     """A client is not available any more (section 4.5)."""
     was_available = session.presence is not None
-    session.presence = None
+    session.presence = session.reachable_since = None
     session.priority = 0
     if was_available:
         await _to_subscribers(session, stanza)

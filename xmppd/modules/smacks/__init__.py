@@ -15,6 +15,7 @@ import base64
 import binascii
 import contextlib
 import hmac
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
@@ -31,7 +32,7 @@ from xmppd.wire import ns, sm
 from xmppd.wire.delay import delayed
 from xmppd.wire.errors import StreamError
 from xmppd.wire.jid import JID
-from xmppd.wire.sm import HandledCountTooHigh, parse_h
+from xmppd.wire.sm import MODULUS, HandledCountTooHigh, parse_h
 from xmppd.wire.stanza import Stanza
 
 OPTIONS = (*hibernation.OPTIONS, *MANAGED_OPTIONS)
@@ -58,8 +59,9 @@ def setup(host: Host) -> None:
 def sweep(host: Host) -> None:
     """Do what is due every second."""
     hibernation.sweep(host)
-    for session in [managed.session for managed in host.service(Book).due if managed.ack_owed]:
-        session.in_turn(lambda session=session: _answer(session))  # type: ignore[misc]
+    for managed in [managed for managed in host.service(Book).due if managed.ack_owed]:
+        managed.ack_owed = False
+        managed.session.in_turn(partial(_answer, managed.session))
 
 
 # ---- acknowledgements (sections 3 and 4)
@@ -98,28 +100,17 @@ def answer(stream: Carrier, element: Stanza) -> None:
 
 async def _answer(session: Session) -> None:
     managed = _managed(session)
-    managed.ack_owed = False
-    _write_what_is_promised(managed)
-    server = session.host.server
-    h = managed.machine.h
-    if not server.store.pending:
-        _send_answer(managed, h)
-    else:
-        # Later stanzas need not wait; the answers keep their order, since barriers do.
-        server.tasks.start(_answer_when_stored(managed, h), "an acknowledgement")
-
-
-def _write_what_is_promised(managed: Managed) -> None:
-    """Ask for everything to be on disk that what this client has sent may have caused."""
-    for host in managed.session.host.server.hosts.values():
-        with contextlib.suppress(KeyError):  # it has no stream management
-            for other in list(host.service(Book).unwritten):
-                other.flush()
-    managed.journal.count()
+    managed.count()
     managed.journal.save()
+    server = session.host.server
+    handled = managed.machine.handled
+    if not server.store.pending:
+        _send_answer(managed, handled)
+    else:
+        server.tasks.start(_answer_when_stored(managed, handled), "an acknowledgement")  # later stanzas need not wait
 
 
-async def _answer_when_stored(managed: Managed, h: int) -> None:
+async def _answer_when_stored(managed: Managed, handled: int) -> None:
     store = managed.session.host.server.store
     try:
         await store.barrier()
@@ -129,15 +120,18 @@ async def _answer_when_stored(managed: Managed, h: int) -> None:
         # Whoever could not be stored has been answered with an error; the count comes when it is on disk.
         session = managed.session
         session.log.error("{session}: nothing is acknowledged: {error}", session=session.id, error=str(error))
-        managed.ack_owed = True
-        managed.book.due.add(managed)
+        managed.ack_owed = not session.ended
+        if not session.ended:
+            managed.book.due.add(managed)
         return
-    _send_answer(managed, h)
+    _send_answer(managed, handled)
 
 
-def _send_answer(managed: Managed, h: int) -> None:
+def _send_answer(managed: Managed, handled: int) -> None:
+    """Tell a count; one that had to wait for longer than a later one has nothing new to tell."""
+    managed.told = max(managed.told, handled)
     if managed.connected:
-        managed.session.carrier.send(sm.answer(h))
+        managed.session.carrier.send(sm.answer(managed.told % MODULUS))
 
 
 def acknowledged(stream: Carrier, element: Stanza) -> None:
@@ -189,10 +183,9 @@ def resume(stream: Carrier, element: Stanza) -> None:
 
 async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     session = managed.session
-    restarted = managed.journal.unsent_from is not None
     try:
         _take_over(managed)
-        if restarted:
+        if managed.journal.unsent_from is not None:
             managed.place(h)
         else:
             managed.acknowledge(h)
@@ -202,34 +195,38 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     # What the old connection brought is handled first, and on disk: the count has to cover it, or the client
     # sends it a second time. What is for the client is on disk as well, or refused.
     await _in_turn(session)
-    _write_what_is_promised(managed)
+    managed.journal.hibernated = None
+    managed.journal.changed = True
+    managed.count()
+    managed.journal.save()
     with contextlib.suppress(StorageError):
         await session.host.server.store.barrier()
     if session.ended:
         await _not_found(stream, managed.id)
         return
-    if stream.closed:
+    if managed.journal.torn and not stream.closed:
+        stream.send(sm.failed("resource-constraint", "the server cannot store this now"))
+    if managed.journal.torn or stream.closed:
         _went_away(managed)
         return
     _take_over(managed)
     managed.resuming = stream
     managed.machine.restart()
+    managed.told = managed.machine.handled
+    stream.adopt(session)
     stream.send(sm.resumed(managed.id, managed.machine.h))
     if not await _send_again(stream, managed):
-        if managed.resuming is stream:
-            managed.resuming = None
-            _went_away(managed)
-        return
+        return  # it hibernates again, or another stream has it, or it is over
     managed.resuming = None
     managed.connected = True
-    stream.adopt(session)
-    managed.journal.hibernated = None
-    managed.journal.changed = True
     managed.book.due.add(managed)
     managed.release()
     if managed.machine.sent:
         managed.ask()
-    await session.host.bus.fire(HibernationEnded(session, resumed=True, restarted=restarted))
+    away, restarted = managed.away, managed.restarted
+    managed.away = managed.restarted = False
+    if away:
+        await session.host.bus.fire(HibernationEnded(session, resumed=True, restarted=restarted))
 
 
 async def _send_again(stream: Carrier, managed: Managed) -> bool:
@@ -265,14 +262,10 @@ def _went_away(managed: Managed) -> None:
 def _take_over(managed: Managed) -> None:
     """A connection that seems alive has to go: the client knows better."""
     hibernation.awake(managed)
-    conflict = StreamError("conflict", "the session was resumed on another connection")
-    if managed.resuming is not None:
-        resuming, managed.resuming = managed.resuming, None
-        resuming.leave(conflict)
-    if managed.connected:
+    if managed.connected or managed.resuming is not None:
         carrier = managed.session.carrier
         managed.leave()
-        carrier.leave(conflict)
+        carrier.leave(StreamError("conflict", "the session was resumed on another connection"))
 
 
 async def _in_turn(session: Session) -> None:

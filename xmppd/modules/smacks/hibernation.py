@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+from twisted.internet.defer import Deferred
 
 from xmppd.config import Duration, Integer, Option
 from xmppd.core.events import AckDelayed, Ended, Hibernated, HibernationEnded, Starting, Stopping
 from xmppd.core.host import Host
+from xmppd.core.routing import reachable
 from xmppd.core.session import NOBODY, Session
 from xmppd.modules.smacks.journal import Journal, Queued
 from xmppd.modules.smacks.managed import ASK_SECONDS, MAX_UNACKED, Book, Managed, is_carbon
 from xmppd.modules.smacks.state import restore_state
 from xmppd.storage import SmSession, StorageError
 from xmppd.wire.delay import delayed
-from xmppd.wire.jid import InvalidJID
+from xmppd.wire.sm import SLACK
 
 HIBERNATION_TIME = Option(
     "smacks_hibernation_time", Duration(), "10m", "How long a session whose connection broke waits for its client."
@@ -28,6 +29,7 @@ MAX_ACK_DELAY = Option(
 OPTIONS = (HIBERNATION_TIME, MAX_HIBERNATED, MAX_ACK_DELAY)
 
 SWEEP_SECONDS = 1.0  # how often sessions are looked at for which something is due
+RETRY_SECONDS = 5.0  # after which a session whose end could not be written tries that again
 WRITE_MS = 5000  # after which what is not acknowledged is written, whatever it is
 
 KIND = "smacks"  # in the store: of an ended session how much it had handled, and when it ended, under its SM-ID
@@ -38,6 +40,7 @@ def hibernate(managed: Managed) -> None:
     """The session goes on without a stream, for a while."""
     session = managed.session
     managed.leave()
+    managed.away = True
     managed.machine.asked = managed.machine.since = None
     managed.journal.hibernated = session.host.server.now_ms()
     managed.journal.changed = True
@@ -45,7 +48,7 @@ def hibernate(managed: Managed) -> None:
     session.log.info("{session}: {jid} hibernates", session=session.id, jid=session.jid.full)
     _wait(managed, session.host.settings[HIBERNATION_TIME])
     records = (other.find(Managed) for other in session.account.sessions)
-    hibernated = [record for record in records if record is not None and not record.connected]
+    hibernated = [record for record in records if record is not None and record.timer is not None]
     if len(hibernated) > session.host.settings[MAX_HIBERNATED]:
         expire(min(hibernated, key=lambda other: other.hibernated_at))
     session.host.server.tasks.start(session.host.bus.fire(Hibernated(session)), "a hibernation's event")
@@ -59,6 +62,7 @@ def _wait(managed: Managed, seconds: float) -> None:
 
 def awake(managed: Managed) -> None:
     """The time of the hibernation does not run any more."""
+    managed.expiring = False
     if managed.timer is not None:
         if managed.timer.active():
             managed.timer.cancel()
@@ -67,10 +71,23 @@ def awake(managed: Managed) -> None:
 
 def expire(managed: Managed) -> None:
     """The client did not come back in time."""
-    session = managed.session
     awake(managed)
-    session.log.info("{session}: {jid} did not come back", session=session.id, jid=session.jid.full)
-    session.end()
+    managed.expiring = True
+    managed.session.host.server.tasks.start(_expire(managed), "the end of a hibernation")
+
+
+async def _expire(managed: Managed) -> None:
+    """End the session, unless the store fails: then nobody could take what waits, so it waits on."""
+    session = managed.session
+    try:
+        await managed.journal.touch()
+    except StorageError:
+        if managed.expiring:
+            managed.timer = session.host.server.clock.callLater(RETRY_SECONDS, expire, managed)
+        return
+    if managed.expiring:
+        session.log.info("{session}: {jid} did not come back", session=session.id, jid=session.jid.full)
+        session.end()
 
 
 # ---- the end
@@ -86,32 +103,57 @@ async def ended(event: Ended) -> None:
     managed = session.find(Managed)
     if managed is None:
         return
-    hibernated = not managed.connected
+    server = session.host.server
     awake(managed)
-    if any(item.kept for item in managed.machine.items):
-        with contextlib.suppress(StorageError):
-            await session.host.server.store.barrier()  # then it is known who has them
-    managed.connected = False
+    managed.leave()
+    items = managed.machine.items
+    unclear = managed.journal.is_taking_over or (items and server.store.is_failing)
+    if unclear and not await _store_works(managed):
+        return  # the next process finds the session as it was
+    managed.journal.closed = True
     managed.book.due.discard(managed)
     managed.book.unwritten.discard(managed)
-    items = list(managed.machine.items)
-    managed.machine.items.clear()
-    _bring_again(session, items)
-    server = session.host.server
+    _bring_again(session, list(items))
+    items.clear()
     if managed.id and not session.account.going:
         server.tasks.start(_remember(session, managed), "keeping a last count")
     _remove(managed.book, managed.journal)
-    if hibernated:
+    if managed.away:
         await session.host.bus.fire(HibernationEnded(session, resumed=False))
 
 
+async def _store_works(managed: Managed) -> bool:
+    """Wait until the store does, and until it is known what the session has: before that nobody could take what waits.
+    False when the server stops first."""
+    server = managed.session.host.server
+    while True:
+        managed.journal.find_out()
+        try:
+            await managed.journal.touch()
+        except StorageError:
+            pass
+        else:
+            if not managed.journal.is_taking_over:
+                return True
+        if server.stopping:
+            return False
+        later: Deferred[None] = Deferred()
+        server.clock.callLater(RETRY_SECONDS, later.callback, None)
+        await later
+
+
 def _bring_again(session: Session, items: list[Queued]) -> None:
-    """Route what was not acknowledged and nobody else keeps."""
+    """Route what was not acknowledged and nobody else keeps, and what no other resource got when it came: such a one
+    has it, or brings it itself."""
     server = session.host.server
+    others = [other.reachable_since for other in reachable(session.account)]
+    first = min((since for since in others if since is not None), default=None)
     for item in items:
         stanza = item.stanza
         if item.kept or stanza.sender is None or is_carbon(session, stanza):
             continue  # somebody brings it again, or it was of this session alone
+        if first is not None and first <= item.time and stanza.name == "message" and stanza.to == session.account.jid:
+            continue
         if stanza.name == "message" and stanza.type not in ("error", "groupchat", "headline"):
             late = delayed(stanza, item.time, session.host.domain)
             server.tasks.start(server.route_undelivered(late), "a message that was not acknowledged")
@@ -138,8 +180,13 @@ async def _remember(session: Session, managed: Managed) -> None:
 def sweep(host: Host) -> None:
     """Do what is due: ask who has not been asked, notice who does not answer, write what is not on disk."""
     book = host.service(Book)
+    failing = host.server.store.is_failing
+    tried = False
     for managed in list(book.due):
-        if not _sweep_one(host, managed):
+        # While the store fails one is enough to see whether it still does.
+        write = not (failing and tried)
+        tried = tried or managed.journal.torn
+        if not _sweep_one(host, managed, write):
             book.due.discard(managed)
     over, book.over = book.over, set()
     for journal in over:
@@ -151,8 +198,8 @@ def _remove(book: Book, journal: Journal) -> None:
     journal.remove().addErrback(lambda failure: book.over.add(journal))
 
 
-def _sweep_one(host: Host, managed: Managed) -> bool:
-    """Whether the session has to be looked at again."""
+def _sweep_one(host: Host, managed: Managed, write: bool) -> bool:
+    """Whether the session has to be looked at again; `write`: what is not on disk may be tried."""
     session, machine, journal = managed.session, managed.machine, managed.journal
     now = host.server.clock.seconds()
     if managed.connected:
@@ -162,8 +209,11 @@ def _sweep_one(host: Host, managed: Managed) -> bool:
             if not managed.delay_told:
                 host.server.tasks.start(host.bus.fire(AckDelayed(session)), "a delayed acknowledgement's event")
             managed.delay_told = True
-    first = machine.items[0] if machine.items else None
-    if first is not None and (journal.torn or host.server.now_ms() - first.time >= WRITE_MS):
+    journal.find_out()
+    if journal.torn:
+        if write:
+            journal.rewrite()
+    elif machine.items and host.server.now_ms() - machine.items[0].time >= WRITE_MS:
         managed.flush(everything=True)
     journal.tidy()
     journal.save()
@@ -179,7 +229,7 @@ async def start(event: Starting) -> None:
     """Sessions that the last process had hibernate; those whose time is over end."""
     host = event.host
     store = host.server.store
-    await store.sm.recover()
+    await store.sm.recover(SLACK)
     after = 0
     restored: list[Managed] = []
     while page := await store.sm.sessions(host.domain, after):
@@ -207,13 +257,14 @@ async def _restore(host: Host, local: str, stored: SmSession) -> Managed | None:
         managed = Managed(session, stored.sm_id, stored)
         for row in await server.store.sm.stanzas(stored.id):
             managed.restore(row)
-    except (ValueError, InvalidJID):
+    except StorageError:
+        raise
+    except Exception:  # one row that cannot be read is no reason not to start
         host.log.failure("a session of {user} cannot be read and is left out", user=local)
         return None
     session.put(managed)
     session.keeper = managed
-    with contextlib.suppress(KeyError):
-        server.sessions.add(session)
+    server.sessions.add(session)
     now = server.now_ms()
     if stored.hibernated is None:
         managed.journal.hibernated = now
@@ -231,6 +282,7 @@ async def stop(event: Stopping) -> None:
         managed = session.find(Managed) if session.host is event.host else None
         if managed is not None:
             managed.flush(everything=True)
+            managed.count()
+            managed.journal.tidy()
             managed.journal.changed = True
             managed.journal.save()
-            managed.journal.tidy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +12,6 @@ from xmppd.config import Integer, Option, Size
 from xmppd.core.events import QueuedWhileHibernated
 from xmppd.core.session import NOBODY, Carrier, Session
 from xmppd.modules.smacks.journal import Journal, Queued
-from xmppd.modules.smacks.state import save_state
 from xmppd.storage import SmSession, SmStanza
 from xmppd.wire import ns, sm
 from xmppd.wire.errors import StanzaError
@@ -56,12 +56,14 @@ class Managed:
 
     `id` is the SM-ID, empty where the session cannot be resumed. `connected` is False while it hibernates, and while
     a stream that resumes it, `resuming`, is still being sent what waited; `timer` ends a hibernation, which began at
-    `hibernated_at`, in seconds of the clock. `ack_owed`: an answer could not be given because the store failed.
+    `hibernated_at`, in seconds of the clock; `away` until the client is back; `expiring` when the time is over.
+    `restarted`: it was hibernating when the process started, and has not come back yet. `told`: the highest count that
+    the client was told. `ack_owed`: an answer could not be given because the store failed.
     """
 
     __slots__ = (
-        "ack_owed", "book", "connected", "delay_told", "hibernated_at", "id", "journal", "machine",
-        "resuming", "session", "size", "timer",
+        "ack_owed", "away", "book", "connected", "delay_told", "expiring", "hibernated_at", "id", "journal", "machine",
+        "restarted", "resuming", "session", "size", "timer", "told",
     )  # fmt: skip
 
     def __init__(self, session: Session, id: str, stored: SmSession | None = None) -> None:
@@ -69,32 +71,38 @@ class Managed:
         self.id = id
         self.book = session.host.service(Book)
         self.machine: Machine[Queued] = Machine(stored.handled if stored else 0)
-        self.journal = Journal(session, id, self.machine, self._settled, lambda: save_state(session), stored)
+        self.journal = Journal(session, id, self.machine, self._settled, lambda: self.book.due.add(self), stored)
         self.connected = stored is None
+        self.away = stored is not None
+        self.restarted = stored is not None
+        self.told = self.machine.handled
         self.resuming: Carrier | None = None
         self.timer: Any = None
         self.hibernated_at = 0.0
         self.size = 0
+        self.expiring = False
         self.delay_told = False
         self.ack_owed = False
 
     # ---- the keeper: what is for the client
 
-    def push(self, stanza: Stanza) -> None:
+    def push(self, stanza: Stanza, repeatable: bool) -> None:
         """See `Keeper`."""
-        item = Queued(stanza, self.session.host.server.now_ms(), held=stanza.name == "message")
+        held = stanza.name == "message" and not repeatable
+        item = Queued(stanza, self.session.host.server.now_ms(), held)
         self._place(item)
         if item.held:
             self.journal.write([item])
-        elif stanza.name == "iq":
+        elif stanza.name != "presence":
             self.book.unwritten.add(self)
         self.release()
         self._look_at_limits()
 
-    def take_over(self, stanzas: list[Stanza], forget: Callable[[Connection], None]) -> Deferred[bool]:
+    def take_over(
+        self, stanzas: list[tuple[int, Stanza]], forget: Callable[[Connection], None]
+    ) -> Deferred[bool]:
         """See `Keeper`."""
-        now = self.session.host.server.now_ms()
-        items = [Queued(stanza, now, held=True, kept=True) for stanza in stanzas]
+        items = [Queued(stanza, received, held=True, kept=True) for received, stanza in stanzas]
         for item in items:
             self._place(item)
         taken = self.journal.take_over(items, forget)
@@ -152,10 +160,10 @@ class Managed:
             return
         server = self.session.host.server
         gone = set(items)
-        last = self.machine.drop(gone)
+        moved = self.machine.drop(gone)
         self.size -= sum(item.size for item in items)
-        if last and self.journal.unsent_from is None:
-            self.journal.torn = True  # those behind have moved up
+        if moved and self.journal.unsent_from is None:
+            self.journal.torn = True
         for item in items:
             if not item.kept and not is_carbon(self.session, item.stanza):
                 self.session.log.error("{session}: a message was refused: it cannot be stored", session=self.session.id)
@@ -172,10 +180,7 @@ class Managed:
             return
         session = self.session
         session.log.info("{session}: too much is unacknowledged, the session ends", session=session.id)
-        if self.connected:
-            session.close("policy-violation", "too many stanzas are not acknowledged")
-        else:
-            session.end()
+        session.close("policy-violation", "too many stanzas are not acknowledged")
 
     def restore(self, row: SmStanza) -> None:
         """A stanza that the last process has stored."""
@@ -187,13 +192,22 @@ class Managed:
     # ---- what the client says
 
     def handled(self, stanza: Stanza) -> None:
-        """See `Keeper`. Where something was asked for of the store in this turn, the count goes with it."""
+        """See `Keeper`. Where something was asked for of the store in this turn, a message's count goes with it. What
+        presence and iqs cause may be caused twice."""
         self.machine.handled += 1
-        if stanza.name != "message":
+        if stanza.name == "presence" or stanza.type == "set":
             self.journal.changed = True
             self.book.due.add(self)
-        if self.session.host.server.store.collecting:
-            self.journal.count()
+        elif stanza.name == "message" and self.session.host.server.store.collecting:
+            self.count()
+
+    def count(self) -> None:
+        """Write how much of what the client has sent was handled, with the iqs to anybody that it may have caused."""
+        for host in self.session.host.server.hosts.values():
+            with contextlib.suppress(KeyError):  # it has no stream management
+                for managed in list(host.service(Book).unwritten):
+                    managed.flush()
+        self.journal.count()
 
     def acknowledge(self, h: int) -> None:
         """The client has handled `h` stanzas; raises `HandledCountTooHigh`."""
@@ -232,6 +246,7 @@ class Managed:
     def leave(self) -> None:
         """There is no stream any more, and nothing is sent."""
         self.connected = False
+        self.resuming = None
         self.session.carrier = NOBODY
 
     def lost(self) -> bool:

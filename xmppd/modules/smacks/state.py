@@ -19,6 +19,7 @@ def save_state(session: Session) -> bytes:
     if session.presence is not None:
         state["presence"] = session.presence.to_bytes().decode()
         state["priority"] = session.priority
+        state["reachable_since"] = session.reachable_since
     for name, (save, _) in session.host.session_state.items():
         value = save(session)
         if value is not None:
@@ -34,6 +35,7 @@ def restore_state(session: Session, data: bytes) -> None:
     if "presence" in state:
         session.presence = read_stored(state["presence"].encode())
         session.priority = state["priority"]
+        session.reachable_since = state["reachable_since"]
     for name, (_, restore) in session.host.session_state.items():
         if name in state:
             restore(session, state[name])

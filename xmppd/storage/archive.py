@@ -1,0 +1,128 @@
+"""The messages of accounts, in the order in which they came (XEP-0313).
+
+An id is 16 bytes that sort by arrival; whoever makes them answers for that. A page is found by an index from where
+it begins, so it costs the same wherever it lies and however long the archive is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select
+from twisted.internet.defer import Deferred
+
+from .rows import Archived
+from .schema import account, archive
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Archive", "Range"]
+
+_row = archive.c
+_APPEND = insert(archive)
+_FOUND = select(func.count()).select_from(archive).where(
+    _row.account_id == bindparam("account"), _row.id.in_(bindparam("ids", expanding=True))
+)
+_ENDS = select(func.min(_row.id), func.max(_row.id)).where(_row.account_id == bindparam("account"))
+_OLD = (
+    select(_row.id)
+    .where(_row.account_id == bindparam("account"), _row.id < bindparam("before"))
+    .order_by(_row.id)
+    .limit(bindparam("most"))
+)
+_DELETE = delete(archive).where(_row.account_id == bindparam("account"), _row.id.in_(bindparam("ids", expanding=True)))
+_ACCOUNTS = (
+    select(account.c.id)
+    .where(account.c.host == bindparam("of_host"), account.c.id > bindparam("after"))
+    .order_by(account.c.id)
+    .limit(bindparam("most"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What of an archive is meant: messages with a `contact` (a bare address; with `resource` of that one alone),
+    whose ids are greater than `after` and less than `before`, or are among `ids`. None and "" do not limit."""
+
+    contact: str | None = None
+    resource: str = ""
+    after: bytes | None = None
+    before: bytes | None = None
+    ids: tuple[bytes, ...] | None = None
+
+
+class Archive:
+    """The archives of all accounts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def append(self, account_id: int, id: bytes, contact: str, resource: str, stanza: bytes) -> Deferred[None]:
+        """Keep a message with somebody; fails with IntegrityError without the account."""
+        row = {"account_id": account_id, "id": id, "contact": contact, "resource": resource, "stanza": stanza}
+        return self._store.append(_APPEND, row)
+
+    def page(
+        self, account_id: int, range: Range, limit: int, backwards: bool, known: Sequence[bytes]
+    ) -> Deferred[list[Archived] | None]:
+        """The first `limit` messages of a range in order, or with `backwards` the last ones, also in order.
+
+        None where one of the ids in `known` is not in the archive. Sees what is committed.
+        """
+        query = _select(account_id, range, limit, backwards)
+        must_be = sorted(set(known))
+
+        def job(connection: Connection) -> list[Archived] | None:
+            if must_be:
+                count = connection.execute(_FOUND, {"account": account_id, "ids": must_be}).scalar_one()
+                if count != len(must_be):
+                    return None
+            rows = [Archived(row.id, row.stanza) for row in connection.execute(query)]
+            return rows[::-1] if backwards else rows
+
+        return self._store.read(job)
+
+    def ends(self, account_id: int) -> Deferred[tuple[bytes, bytes] | None]:
+        """The ids of the first and the last message; None for an empty archive. Sees what is committed."""
+
+        def job(connection: Connection) -> tuple[bytes, bytes] | None:
+            first, last = connection.execute(_ENDS, {"account": account_id}).one()
+            return None if first is None else (first, last)
+
+        return self._store.read(job)
+
+    def expire(self, account_id: int, before: bytes, limit: int) -> Deferred[int]:
+        """Delete the oldest messages, `limit` at most, whose ids are less than `before`; fires with how many there
+        were."""
+
+        def job(connection: Connection) -> int:
+            row = {"account": account_id, "before": before, "most": limit}
+            ids = list(connection.execute(_OLD, row).scalars())
+            if ids:
+                connection.execute(_DELETE, {"account": account_id, "ids": ids})
+            return len(ids)
+
+        return self._store.write(job)
+
+    def accounts(self, host: str, after: int, limit: int) -> Deferred[list[int]]:
+        """The ids of a host's accounts that are greater than `after`."""
+        page = {"of_host": host, "after": after, "most": limit}
+        return self._store.read(lambda connection: list(connection.execute(_ACCOUNTS, page).scalars()))
+
+
+def _select(account_id: int, range: Range, limit: int, backwards: bool) -> Select[tuple[bytes, bytes]]:
+    query = select(_row.id, _row.stanza).where(_row.account_id == account_id)
+    if range.contact is not None:
+        query = query.where(_row.contact == range.contact)
+        if range.resource:
+            query = query.where(_row.resource == range.resource)
+    if range.after is not None:
+        query = query.where(_row.id > range.after)
+    if range.before is not None:
+        query = query.where(_row.id < range.before)
+    if range.ids is not None:
+        query = query.where(_row.id.in_(range.ids))
+    return query.order_by(_row.id.desc() if backwards else _row.id).limit(limit)

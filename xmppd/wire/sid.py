@@ -1,0 +1,22 @@
+"""Ids that an archive gives to messages (XEP-0359 0.7.0)."""
+
+from __future__ import annotations
+
+from xmppd.wire import ns
+from xmppd.wire.jid import JID
+from xmppd.wire.stanza import Stanza
+from xmppd.wire.xml import escape_attribute, tag
+
+
+def with_stanza_id(stanza: Stanza, by: JID, id: str) -> Stanza:
+    """The stanza with an id that `by` gave it."""
+    mark = tag("stanza-id", {"xmlns": ns.STANZA_ID, "by": by.full, "id": id})
+    return stanza.extended(ns.STANZA_ID, "stanza-id", mark)
+
+
+def has_stanza_id(stanza: Stanza, by: JID) -> bool:
+    """Whether `by` has given it one, in the words above; what others forge is taken out before."""
+    own = f" by='{escape_attribute(by.full)}' ".encode()
+    return any(
+        child[:2] == (ns.STANZA_ID, "stanza-id") and own in stanza.child_bytes(child) for child in stanza.children
+    )
