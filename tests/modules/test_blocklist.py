@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import fail
 from twisted.logger import formatEvent, globalLogPublisher
 
-from tests.support.world import Player, World
+from tests.support.world import STANZA_ID, Player, World
 from xmppd.modules.blocklist import blocks
 from xmppd.storage import StorageError
 from xmppd.wire.jid import parse
@@ -377,12 +377,16 @@ def test_to_who_is_blocked_a_user_looks_like_nobody() -> None:
     _, juliet, romeo = friends()
     does(juliet, "block", "romeo@example.org")
     romeo.forget()
-    answers = []
+    answers: list[list[bytes]] = []
     for name in ("juliet", "nobody"):
         romeo.sends(f"<message to='{name}@example.org' id='m1'><body>Hi</body></message>")
         romeo.sends(f"<iq to='{name}@example.org' id='q1' type='get'><vCard xmlns='vcard-temp'/></iq>")
         romeo.sends(f"<presence to='{name}@example.org' type='probe'/>")
-        answers.append([ElementTree.tostring(romeo.takes()).replace(name.encode(), b"*") for _ in range(2)])
+        answers.append([])
+        for answer in (romeo.takes(), romeo.takes()):
+            for mark in answer.findall(STANZA_ID):  # of his own archive
+                answer.remove(mark)
+            answers[-1].append(ElementTree.tostring(answer).replace(name.encode(), b"*"))
         romeo.receives_nothing()
     assert answers[0] == answers[1]
 

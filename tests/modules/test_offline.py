@@ -91,7 +91,7 @@ def test_the_message_is_what_was_sent(world: World, romeo: Player) -> None:
     romeo.sends(tag.encode() + inner + b"</message>")
     juliet = comes(world)
     got = juliet.takes()
-    assert inner + b"<delay " in juliet.received_bytes()
+    assert inner + b"<stanza-id " in juliet.received_bytes()
     lang = "{http://www.w3.org/XML/1998/namespace}lang"
     assert got.attrib == {"id": "m'1", "type": "chat", "from": ORCHARD, "to": BALCONY, lang: "en"}
 
@@ -251,7 +251,7 @@ def test_only_what_was_sent_is_deleted(world: World, romeo: Player) -> None:
 
 def test_the_limit_and_the_answer_beyond_it(world: World) -> None:
     """Section 3: the sender is told; those that came before stay."""
-    world = World("offline_message_limit = 2", before=world)
+    world = World("modules_disabled = mam\noffline_message_limit = 2", before=world)
     romeo = world.online(ORCHARD)
     writes(romeo, "one", "two")
     romeo.receives_nothing()
@@ -268,7 +268,7 @@ def test_the_limit_and_the_answer_beyond_it(world: World) -> None:
 
 
 def test_the_limit_in_bytes(world: World) -> None:
-    world = World("offline_size_limit = 64k", before=world)
+    world = World("modules_disabled = mam\noffline_size_limit = 64k", before=world)
     romeo = world.online(ORCHARD)
     writes(romeo, "a" * 40_000)
     romeo.sends(f"<message id='2' to='{JULIET}'><body>{'b' * 40_000}</body></message>")
@@ -283,7 +283,7 @@ def test_the_limit_in_bytes(world: World) -> None:
 
 
 def test_nothing_is_kept_at_a_limit_of_none(world: World) -> None:
-    world = World("offline_message_limit = 0", before=world)
+    world = World("modules_disabled = mam\noffline_message_limit = 0", before=world)
     romeo = world.online(ORCHARD)
     romeo.sends(f"<message id='1' to='{JULIET}'><body>one</body></message>")
     romeo.receives_error("service-unavailable", "cancel", name="message", id="1", sender=JULIET)

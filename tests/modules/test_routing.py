@@ -70,7 +70,7 @@ def cases() -> list[tuple[str, str, str | None, str]]:
 
 def verona(situation: str) -> tuple[World, Player, dict[str, Player]]:
     """Romeo, and Juliet's clients."""
-    world = World()
+    world = World("modules_disabled = mam\n")
     world.account(JULIET)
     romeo = world.online(ORCHARD)
     clients = {}
@@ -258,7 +258,7 @@ def test_a_subscription_is_asked_for_in_the_right_direction() -> None:
 
 
 def test_two_hosts_of_one_server() -> None:
-    world = World(sections="[host:example.org]\n[host:example.net]\n")
+    world = World("modules_disabled = mam\n", "[host:example.org]\n[host:example.net]\n")
     romeo, juliet = world.online(ORCHARD), world.online("juliet@example.net/balcony")
     romeo.sends("<message to='juliet@example.net'><body>Hi</body></message>")
     juliet.receives(f"<message from='{ORCHARD}' to='juliet@example.net'><body>Hi</body></message>")

@@ -71,7 +71,10 @@ class Server:
     async def stop(self) -> None:
         """Let modules write what the next process needs."""
         for host in self.hosts.values():
-            await host.bus.fire(Stopping(host))
+            try:
+                await host.bus.fire(Stopping(host))
+            except Exception:
+                self.log.failure("something of {host} could not be written at the end", host=host.domain)
 
     async def route(self, stanza: Stanza) -> None:
         """Bring a stanza with both its addresses to where it is for. A refusal goes back to its sender."""

@@ -26,7 +26,8 @@ _APPEND = insert(archive)
 _FOUND = select(func.count()).select_from(archive).where(
     _row.account_id == bindparam("account"), _row.id.in_(bindparam("ids", expanding=True))
 )
-_ENDS = select(func.min(_row.id), func.max(_row.id)).where(_row.account_id == bindparam("account"))
+_FIRST = select(_row.id).where(_row.account_id == bindparam("account")).order_by(_row.id).limit(1)
+_LAST = select(_row.id).where(_row.account_id == bindparam("account")).order_by(_row.id.desc()).limit(1)
 _OLD = (
     select(_row.id)
     .where(_row.account_id == bindparam("account"), _row.id < bindparam("before"))
@@ -89,8 +90,8 @@ class Archive:
         """The ids of the first and the last message; None for an empty archive. Sees what is committed."""
 
         def job(connection: Connection) -> tuple[bytes, bytes] | None:
-            first, last = connection.execute(_ENDS, {"account": account_id}).one()
-            return None if first is None else (first, last)
+            first, last = (connection.execute(end, {"account": account_id}).scalar() for end in (_FIRST, _LAST))
+            return None if first is None or last is None else (first, last)
 
         return self._store.read(job)
 

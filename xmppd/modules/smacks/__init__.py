@@ -101,7 +101,6 @@ def answer(stream: Carrier, element: Stanza) -> None:
 async def _answer(session: Session) -> None:
     managed = _managed(session)
     managed.count()
-    managed.journal.save()
     server = session.host.server
     handled = managed.machine.handled
     if not server.store.pending:
@@ -198,17 +197,15 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     managed.journal.hibernated = None
     managed.journal.changed = True
     managed.count()
-    managed.journal.save()
     with contextlib.suppress(StorageError):
         await session.host.server.store.barrier()
     if session.ended:
         await _not_found(stream, managed.id)
         return
-    if managed.journal.torn and not stream.closed:
-        stream.send(sm.failed("resource-constraint", "the server cannot store this now"))
     if managed.journal.torn or stream.closed:
         _went_away(managed)
-        return
+        # Not <failed/>: the client would give up a session that is only to be tried again later.
+        raise StreamError("resource-constraint", "the server cannot store this now")
     _take_over(managed)
     managed.resuming = stream
     managed.machine.restart()

@@ -180,6 +180,7 @@ async def _remember(session: Session, managed: Managed) -> None:
 def sweep(host: Host) -> None:
     """Do what is due: ask who has not been asked, notice who does not answer, write what is not on disk."""
     book = host.service(Book)
+    book.refused.clear()
     failing = host.server.store.is_failing
     tried = False
     for managed in list(book.due):
@@ -264,6 +265,10 @@ async def _restore(host: Host, local: str, stored: SmSession) -> Managed | None:
         return None
     session.put(managed)
     session.keeper = managed
+    old = server.sessions.get(jid)
+    if old is not None:  # it was over, and could not be taken from the disk any more
+        server.sessions.remove(old)
+        awake(old.find(Managed) or managed)
     server.sessions.add(session)
     now = server.now_ms()
     if stored.hibernated is None:
@@ -282,7 +287,6 @@ async def stop(event: Stopping) -> None:
         managed = session.find(Managed) if session.host is event.host else None
         if managed is not None:
             managed.flush(everything=True)
+            managed.journal.changed = True
             managed.count()
             managed.journal.tidy()
-            managed.journal.changed = True
-            managed.journal.save()

@@ -77,7 +77,8 @@ class Journal:
         self._taking: tuple[list[Queued], int, Deferred[bool]] | None = None  # what is being taken over
         self._unclear = False  # the store has not said whether it was
         self._store = session.host.server.store.sm
-        self._key = stored.id if stored else secrets.randbits(62) + 1
+        # Later sessions have greater ones, and nobody has to be asked for a new one.
+        self._key = stored.id if stored else int(session.host.server.now()) << 32 | secrets.randbits(32)
         self._ticket = 0
         self._handled = stored.handled if stored else 0  # as it is on disk, or will be where it is `_counted`
         self._counted = True
@@ -240,9 +241,14 @@ class Journal:
 
     def tidy(self) -> None:
         """Delete what was acknowledged."""
-        if self._forgotten and not self.torn and not self.closed:
-            self._store.acknowledged(self._key, self._forgotten).addErrback(lambda failure: None)
+        position = self._forgotten
+        if position and not self.torn and not self.closed:
             self._forgotten = 0
+            self._store.acknowledged(self._key, position).addErrback(self._not_tidy, position)
+
+    def _not_tidy(self, failure: Any, position: int) -> None:
+        self._forgotten = max(self._forgotten, position)
+        self._failed()
 
     # ---- after a restart
 

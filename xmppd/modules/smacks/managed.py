@@ -43,12 +43,14 @@ ASK_SECONDS = 1.0  # after which an acknowledgement is asked for of what was sen
 @dataclass(slots=True, eq=False)
 class Book:
     """What the managed sessions of a host share: how one hibernates, those that something is due for at the next
-    `sweep`, those that have iqs that are not on disk, and the ended ones that are still there."""
+    `sweep`, those that have iqs that are not on disk, and the ended ones that are still there; and the messages, by
+    their id(), that were refused since the last sweep: one for several resources is refused once."""
 
     hibernate: Callable[[Managed], None]
     due: set[Managed] = field(default_factory=set)
     unwritten: set[Managed] = field(default_factory=set)
     over: set[Journal] = field(default_factory=set)
+    refused: dict[int, Stanza] = field(default_factory=dict)
 
 
 class Managed:
@@ -165,10 +167,12 @@ class Managed:
         if moved and self.journal.unsent_from is None:
             self.journal.torn = True
         for item in items:
-            if not item.kept and not is_carbon(self.session, item.stanza):
-                self.session.log.error("{session}: a message was refused: it cannot be stored", session=self.session.id)
-                error = StanzaError("resource-constraint", "the server cannot store this now")
-                server.tasks.start(server.bounce(item.stanza, error), "the error for a message")
+            if item.kept or is_carbon(self.session, item.stanza) or id(item.stanza) in self.book.refused:
+                continue
+            self.book.refused[id(item.stanza)] = item.stanza
+            self.session.log.error("{session}: a message was refused: it cannot be stored", session=self.session.id)
+            error = StanzaError("resource-constraint", "the server cannot store this now")
+            server.tasks.start(server.bounce(item.stanza, error), "the error for a message")
         if self.journal.torn:
             self.journal.rewrite()
 
@@ -202,11 +206,13 @@ class Managed:
             self.count()
 
     def count(self) -> None:
-        """Write how much of what the client has sent was handled, with the iqs to anybody that it may have caused."""
+        """Write how much of what the client has sent was handled, with what it has made of the session, and with the
+        iqs to anybody that it may have caused."""
         for host in self.session.host.server.hosts.values():
             with contextlib.suppress(KeyError):  # it has no stream management
                 for managed in list(host.service(Book).unwritten):
                     managed.flush()
+        self.journal.save()
         self.journal.count()
 
     def acknowledge(self, h: int) -> None:

@@ -1,0 +1,100 @@
+"""Archives on every database: ranges, pages in both directions, and what is taken away."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from xmppd.storage import Range
+
+ROMEO, PARIS = "romeo@example.org", "paris@example.org"
+
+
+def id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+@pytest.fixture
+def juliet(store, pump):
+    account = pump.run(store.accounts.create("example.org", "juliet", {}))
+    other = pump.run(store.accounts.create("example.org", "other", {}))
+    for number in range(10):
+        contact, resource = (PARIS, "church") if number in (3, 7) else (ROMEO, "")
+        store.archive.append(account, id(number), contact, resource, b"%d" % number)
+        store.archive.append(other, id(number), contact, resource, b"other")
+    pump.run(store.barrier())
+    return account
+
+
+def page(store, pump, account, limit=100, backwards=False, known=(), **limits):
+    found = pump.run(store.archive.page(account, Range(**limits), limit, backwards, list(known)))
+    return None if found is None else [int(message.stanza) for message in found]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, list(range(10))),
+        ({"contact": PARIS}, [3, 7]),
+        ({"contact": PARIS, "resource": "church"}, [3, 7]),
+        ({"contact": PARIS, "resource": "street"}, []),
+        ({"after": id(6)}, [7, 8, 9]),
+        ({"before": id(2)}, [0, 1]),
+        ({"after": id(1), "before": id(5), "contact": ROMEO}, [2, 4]),
+        ({"ids": (id(8), id(1), id(99))}, [1, 8]),
+        ({"ids": ()}, []),
+    ],
+)
+def test_a_range(store, pump, juliet, limits, expected):
+    assert page(store, pump, juliet, **limits) == expected
+    assert page(store, pump, juliet, backwards=True, **limits) == expected
+    assert page(store, pump, juliet, limit=2, **limits) == expected[:2]
+    assert page(store, pump, juliet, limit=2, backwards=True, **limits) == expected[-2:]
+
+
+def test_ids_that_have_to_be_there(store, pump, juliet):
+    assert page(store, pump, juliet, limit=1, known=[id(1), id(9), id(1)]) == [0]
+    assert page(store, pump, juliet, known=[id(1), id(10)]) is None
+
+
+def test_the_ends(store, pump, juliet):
+    assert pump.run(store.archive.ends(juliet)) == (id(0), id(9))
+    nobody = pump.run(store.accounts.create("example.org", "nobody", {}))
+    assert pump.run(store.archive.ends(nobody)) is None
+
+
+def test_the_oldest_go_first_and_a_few_at_a_time(store, pump, juliet):
+    assert pump.run(store.archive.expire(juliet, id(5), 3)) == 3
+    assert page(store, pump, juliet) == list(range(3, 10))
+    assert pump.run(store.archive.expire(juliet, id(5), 3)) == 2
+    assert pump.run(store.archive.expire(juliet, id(5), 3)) == 0
+    assert page(store, pump, juliet) == list(range(5, 10))
+    assert pump.run(store.archive.ends(juliet)) == (id(5), id(9))
+
+
+def test_accounts_of_a_host(store, pump, juliet):
+    pump.run(store.accounts.create("example.com", "elsewhere", {}))
+    assert pump.run(store.archive.accounts("example.org", 0, 1)) == [juliet]
+    assert len(pump.run(store.archive.accounts("example.org", juliet, 10))) == 1
+
+
+def test_a_message_of_nobody(store, pump):
+    assert pump.settle(store.archive.append(99, id(1), ROMEO, "", b"")).type is IntegrityError
+
+
+@pytest.mark.parametrize("limits", ["", "AND contact = 'romeo@example.org'"])
+def test_a_page_is_found_by_an_index(store, pump, limits):
+    """The price of a page depends neither on the length of the archive nor on where in it the page is."""
+
+    def explain(connection):
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # the table is nearly empty
+        query = f"SELECT id, stanza FROM archive WHERE account_id = 1 {limits} AND id < :id ORDER BY id DESC LIMIT 50"
+        explained = connection.execute(text(f"EXPLAIN {'QUERY PLAN' if sqlite else ''} {query}"), {"id": b"5"})
+        return [row[-1] for row in explained]
+
+    plan = " ".join(pump.run(store.read(explain))).lower()
+    assert "index" in plan or "primary key" in plan
+    assert "temp" not in plan and "sort" not in plan and "seq scan" not in plan

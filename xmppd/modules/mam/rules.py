@@ -1,0 +1,47 @@
+"""Which messages are kept in an archive."""
+
+from __future__ import annotations
+
+from xmppd.core.routing import message_type
+from xmppd.wire import ns
+from xmppd.wire.stanza import Stanza
+
+# What is worth keeping in a message without a body: receipts and markers, which other devices show; encrypted content;
+# calls; invitations to rooms; reactions and retractions; and a subject, which some send instead of a body.
+_WORTH = frozenset({
+    (ns.CLIENT, "body"), (ns.SERVER, "body"), (ns.CLIENT, "subject"), (ns.SERVER, "subject"),
+    (ns.RECEIPTS, "received"), (ns.CHAT_MARKERS, "received"), (ns.CHAT_MARKERS, "displayed"),
+    (ns.CHAT_MARKERS, "acknowledged"), (ns.ENCRYPTION, "encryption"), (ns.OMEMO_LEGACY, "encrypted"),
+    (ns.OMEMO, "encrypted"), (ns.OPENPGP, "openpgp"), (ns.OPENPGP_LEGACY, "x"), (ns.CONFERENCE, "x"),
+    (ns.REACTIONS, "reactions"), (ns.RETRACTION, "retract"),
+})  # fmt: skip
+
+
+def worth_archiving(stanza: Stanza) -> bool:
+    """Whether a message belongs into an archive (XEP-0313 section 5.1.1, XEP-0334 sections 4.1, 4.2 and 4.4).
+
+    * An error is, when it is for one resource: it answers what that has sent, and the user's other devices are to see
+      that it failed. Its hints do not count (XEP-0334 section 5).
+    * Group chat is kept by its room, and not here. Headlines are news of the moment.
+    * ``<no-store/>`` and ``<no-permanent-store/>`` keep a message out, ``<store/>`` keeps it in.
+    * Otherwise it needs content: a body (also one that corrects another), a subject, a receipt or marker, something
+      encrypted, an element of a call (XEP-0353 section 3), an invitation, a reaction, a retraction. Chat states and
+      typing alone are of the moment.
+    """
+    type = message_type(stanza)
+    if type == "error":
+        return stanza.to is not None and bool(stanza.to.resource)
+    if type in ("groupchat", "headline"):
+        return False
+    if stanza.has(ns.HINTS, "no-store") or stanza.has(ns.HINTS, "no-permanent-store"):
+        return False
+    if stanza.has(ns.HINTS, "store"):
+        return True
+    return any(child[:2] in _WORTH or child[0] == ns.JINGLE_MESSAGE for child in stanza.children) or _invites(stanza)
+
+
+def _invites(stanza: Stanza) -> bool:
+    """Whether it is an invitation that a room passes on (XEP-0045 section 7.8.2)."""
+    return any(
+        child[:2] == (ns.MUC_USER, "x") and b"<invite" in stanza.child_bytes(child) for child in stanza.children
+    )
