@@ -212,6 +212,19 @@ def test_what_a_hibernated_session_gets_is_archived_once(world: World, romeo: Pl
     assert asks(again).ids == [stanza_id(waited)]
 
 
+def test_what_nobody_came_back_for_is_not_archived_again(world: World, romeo: Player) -> None:
+    juliet = world.online(BALCONY)
+    juliet.sends("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+    juliet.disconnects()
+    says(romeo, "Hi")
+    world.advance(700)
+    late = world.login(f"{JULIET}/chamber")
+    late.sends("<presence/>")
+    waited = late.takes()
+    assert waited.find("{urn:xmpp:delay}delay") is not None
+    assert asks(late).ids == [stanza_id(waited)]
+
+
 def test_forged_ids_are_not_believed(romeo: Player, juliet: Player) -> None:
     forged = "".join(f"<stanza-id xmlns='urn:xmpp:sid:0' by='{by}' id='forged'/>"
                      for by in (JULIET, "JULIET@EXAMPLE.ORG", "room@conference.example.com"))  # fmt: skip

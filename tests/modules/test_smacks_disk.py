@@ -421,12 +421,13 @@ def test_presence_that_a_crash_took_is_learnt_again_also_by_the_second_try() -> 
     assert ORCHARD in {element.get("from") for element in again.all_that_came()}
 
 
-def test_a_crash_right_after_a_late_resumption_leaves_the_session_all_its_time() -> None:
+def test_a_crash_after_a_late_resumption_leaves_the_session_all_its_time() -> None:
     world = World()
     juliet, id = managed(world, BALCONY)
     juliet.disconnects()
     world.advance(590)
     resumes(world, "juliet", id, 0)
+    world.advance(1)
     world = crash(world)
     world.advance(20)
     assert told(resumes(world, "juliet", id, 0))[:1] == ["resumed 0"]

@@ -33,6 +33,20 @@ def watch(store: Any) -> list[str]:
     event.listen(engine, "commit", lambda connection: seen.append("COMMIT"))
     event.listen(engine, "rollback", lambda connection: seen.append("ROLLBACK"))
 
+    if engine.dialect.name == "sqlite":
+        # What goes past SQLAlchemy as well, a row at a time.
+        def trace(statement: str) -> None:
+            verb = statement.split()[0]
+            if verb in ("INSERT", "SELECT"):
+                last, _, count = seen[-1].partition(" ") if seen else ("", "", "")
+                seen[-1:] = [f"{verb} {int(count) + 1}"] if last == verb else [*seen[-1:], f"{verb} 1"]
+
+        @event.listens_for(engine, "checkout")
+        def checkout(raw: Any, record: Any, proxy: Any) -> None:
+            raw.set_trace_callback(trace)
+
+        return seen
+
     @event.listens_for(engine, "before_cursor_execute")
     def execute(conn: Any, cursor: Any, statement: str, params: Any, context: Any, executemany: bool) -> None:
         seen.append(f"{statement.split()[0]} {len(params) if executemany else 1}")
@@ -94,7 +108,8 @@ def test_consecutive_rows_of_a_statement_go_together(store, pump):
     store.append(PUT, row("d"))
     pump.run(store.append(PUT, row("e")))
     assert pump.run(middle) == ["a", "b", "c"]
-    assert seen == ["INSERT 2", "INSERT 1", "SELECT 1", "INSERT 2", "COMMIT"]
+    first = ["INSERT 3"] if store._database.sqlite else ["INSERT 2", "INSERT 1"]
+    assert seen == [*first, "SELECT 1", "INSERT 2", "COMMIT"]
 
 
 def test_rows_with_other_columns_lose_nothing(store, pump):

@@ -27,7 +27,7 @@ OPTIONS = (MODULES_ENABLED, MODULES_DISABLED)
 ESSENTIAL = ("roster", "presence")  # without these there is no messaging: they cannot be disabled
 
 DEFAULT = (
-    "roster", "presence", "blocklist", "smacks", "mam", "carbons", "offline", "disco", "caps", "ping", "version",
+    "roster", "presence", "blocklist", "smacks", "mam", "carbons", "csi", "offline", "disco", "caps", "ping", "version",
     "time", "uptime", "lastactivity", "private", "vcard", "register", "server_contact_info",
 )  # fmt: skip
 

@@ -119,6 +119,16 @@ class Keeper(Protocol):
         """The connection is gone without an end of the stream; True when the session lives on without one."""
 
 
+class Gate(Protocol):
+    """Holds back what a client does not need now: client state indication (XEP-0352)."""
+
+    def holds(self, stanza: Stanza) -> bool:
+        """Whether a stanza waits here. Where it does not, what waited before it has been passed on."""
+
+    def flush(self) -> None:
+        """Pass on everything that waits."""
+
+
 class Session:
     """One bound resource.
 
@@ -135,6 +145,7 @@ class Session:
         "account",
         "carrier",
         "ended",
+        "gate",
         "host",
         "id",
         "interested",
@@ -156,6 +167,7 @@ class Session:
         self.lang = lang
         self.log: Logger = host.log
         self.keeper: Keeper | None = None
+        self.gate: Gate | None = None
         self.presence: Stanza | None = None
         self.priority = 0
         self.reachable_since: int | None = None
@@ -182,8 +194,11 @@ class Session:
     def deliver(self, stanza: Stanza, repeatable: bool = False) -> None:
         """Send a stanza to the client. `repeatable`: it was asked for, and is given again when the question is, so that
         a message need not be on disk before it is sent."""
-        if self.ended:
-            return
+        if not self.ended and (self.gate is None or not self.gate.holds(stanza)):
+            self.pass_on(stanza, repeatable)
+
+    def pass_on(self, stanza: Stanza, repeatable: bool = False) -> None:
+        """Send a stanza past the gate; see `deliver`."""
         if self.keeper is None:
             self.carrier.send(stanza.to_bytes())
         else:
@@ -195,6 +210,8 @@ class Session:
         """Send stanzas to the client, each with when it came in milliseconds since 1970, that somebody keeps in the
         store, and have that one forget them, by `forget`, once they cannot be lost any more. Fires with whether they
         were forgotten."""
+        if self.gate is not None:
+            self.gate.flush()
         if self.keeper is not None:
             return self.keeper.take_over(stanzas, forget)
         for _, stanza in stanzas:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table
+from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 __all__ = ["Upsert"]
@@ -20,7 +20,7 @@ class Upsert:
         # The two databases spell it alike; SQLAlchemy has a class for each.
         lite = sqlite.insert(table)
         postgres = postgresql.insert(table)
-        self._statements: dict[str, Executable] = {
+        self._statements: dict[str, Insert] = {
             "sqlite": lite.on_conflict_do_update(
                 index_elements=keys, set_={name: lite.excluded[name] for name in values}
             ),
@@ -32,4 +32,8 @@ class Upsert:
     def __call__(self, connection: Connection, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         """Keep one row, or several; none is fine."""
         if rows:
-            connection.execute(self._statements[connection.dialect.name], rows)
+            connection.execute(self.on(connection), rows)
+
+    def on(self, connection: Connection) -> Insert:
+        """The statement for the database that a connection is to."""
+        return self._statements[connection.dialect.name]

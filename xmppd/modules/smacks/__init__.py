@@ -194,8 +194,6 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     # What the old connection brought is handled first, and on disk: the count has to cover it, or the client
     # sends it a second time. What is for the client is on disk as well, or refused.
     await _in_turn(session)
-    managed.journal.hibernated = None
-    managed.journal.changed = True
     managed.count()
     with contextlib.suppress(StorageError):
         await session.host.server.store.barrier()
@@ -216,6 +214,8 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
         return  # it hibernates again, or another stream has it, or it is over
     managed.resuming = None
     managed.connected = True
+    managed.journal.hibernated = None
+    managed.journal.changed = True
     managed.book.due.add(managed)
     managed.release()
     if managed.machine.sent:

@@ -1,0 +1,125 @@
+"""Client state indication (XEP-0352 1.0.0): a client that nobody looks at is left to sleep.
+
+While a client is inactive, presence and chat states wait, merged to the newest of each sender, until something
+important comes, which they precede, or the client is active again. When the connection breaks they go to whoever keeps
+the session (XEP-0198), so nothing is lost; a resumed session is active (section 5.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from twisted.words.xish import domish
+
+from xmppd.config import Integer, Option
+from xmppd.core.events import Hibernated
+from xmppd.core.host import Host, StreamFeature
+from xmppd.core.session import Carrier, Session
+from xmppd.wire import ns
+from xmppd.wire.errors import StreamError
+from xmppd.wire.stanza import Stanza
+from xmppd.wire.xml import tag
+
+QUEUE_SIZE = Option(
+    "csi_queue_size", Integer(minimum=1), "256",
+    "How many stanzas wait for an inactive client; one more, and all are sent.",
+)  # fmt: skip
+OPTIONS = (QUEUE_SIZE,)
+
+# What a message may hold beside chat states to be of the moment alone.
+_BESIDE = frozenset({(ns.CLIENT, "thread"), (ns.STANZA_ID, "stanza-id"), (ns.STANZA_ID, "origin-id")})
+
+
+def setup(host: Host) -> None:
+    """Hook client states into a host."""
+    host.features.append(StreamFeature("csi", True, lambda: tag("csi", {"xmlns": ns.CSI})))
+    host.nonzas[ns.CSI, "active"] = active
+    host.nonzas[ns.CSI, "inactive"] = inactive
+    host.bus.on(Hibernated, lambda event: _activate(event.session))
+
+
+class Inactive:
+    """The `Gate` of a session whose client is inactive."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._waiting: dict[tuple[str, str], Stanza] = {}
+
+    def holds(self, stanza: Stanza) -> bool:
+        """See `Gate`."""
+        if stanza.sender is None or not may_wait(stanza):
+            self.flush()
+            return False
+        key = stanza.name, stanza.sender.full
+        self._waiting.pop(key, None)  # the newest goes to the end: what came before it still does
+        self._waiting[key] = stanza
+        if len(self._waiting) > self._session.host.settings[QUEUE_SIZE]:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Send everything that waits, in the order in which it came."""
+        waiting, self._waiting = self._waiting, {}
+        for stanza in waiting.values():
+            self._session.pass_on(stanza)
+
+
+def may_wait(stanza: Stanza) -> bool:
+    """Whether a stanza is of no use to somebody who does not look: presence, and messages with nothing but chat
+    states, also copies of such (XEP-0280). Requests for a subscription, errors and iqs are of use."""
+    if stanza.name == "presence":
+        return stanza.type in (None, "unavailable")
+    if stanza.name != "message" or stanza.type == "error" or not stanza.children:
+        return False
+    if stanza.has(ns.CARBONS, "sent") or stanza.has(ns.CARBONS, "received"):
+        copied = next(_messages(stanza.tree), None)
+        return copied is not None and _is_fleeting((child.uri, child.name) for child in copied.elements())
+    return _is_fleeting(child[:2] for child in stanza.children)
+
+
+def _messages(copy: domish.Element) -> Iterator[domish.Element]:
+    for wrapper in copy.elements():
+        for forwarded in wrapper.elements(ns.FORWARD, "forwarded"):
+            yield from forwarded.elements(ns.CLIENT, "message")
+
+
+def _is_fleeting(children: Iterable[tuple[str, str]]) -> bool:
+    names = set(children)
+    states = {name for name in names if name[0] in (ns.CHAT_STATES, ns.HINTS)}
+    return any(name[0] == ns.CHAT_STATES for name in states) and names - states <= _BESIDE
+
+
+# ---- elements of the client
+
+
+def active(stream: Carrier, element: Stanza) -> None:
+    """Section 4: what waits is sent before anything that follows is answered (section 5.1)."""
+    session = _session(stream)
+
+    async def turn() -> None:
+        _activate(session)
+
+    session.in_turn(turn)
+
+
+def _activate(session: Session) -> None:
+    gate, session.gate = session.gate, None
+    if gate is not None:
+        gate.flush()
+
+
+def inactive(stream: Carrier, element: Stanza) -> None:
+    """Section 4."""
+    session = _session(stream)
+
+    async def turn() -> None:
+        if session.gate is None:
+            session.gate = Inactive(session)
+
+    session.in_turn(turn)
+
+
+def _session(stream: Carrier) -> Session:
+    if stream.session is None:
+        raise StreamError("not-authorized", "bind a resource first")
+    return stream.session
