@@ -142,6 +142,7 @@ def test_the_order_of_a_host() -> None:
         "BecomingAvailable DELIVER modules.offline.deliver",
         "Ended DELIVER modules.presence.broadcast.ended",
         "HibernationEnded DELIVER modules.presence.broadcast.resumed",
+        "Sent CLEAN core.cleaning.clean_sent",
         "Sent DELIVER modules.presence.sent",
         "Undelivered DELIVER modules.offline.keep",
     ]

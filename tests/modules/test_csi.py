@@ -157,6 +157,56 @@ def test_nothing_is_lost_at_a_cut_and_a_resumed_client_is_active(world: World, r
     assert told(again) == ["back"]
 
 
+def test_a_client_that_has_gone_before_its_word_was_heard_is_not_inactive(world: World, romeo: Player) -> None:
+    juliet = world.online(BALCONY)
+    world.befriend(romeo, juliet)
+    says(romeo, "x" * 90_000)
+    says(romeo, "y" * 90_000)
+    juliet.sends(f"<enable {SM} resume='true'/>")
+    juliet.wire.stuck = True
+    juliet.sends("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>" + INACTIVE)
+    juliet.disconnects()
+    assert world.server.sessions.of("juliet@example.org")[0].gate is None
+
+
+def test_a_client_that_resumes_over_a_connection_that_seems_alive_is_active(world: World, romeo: Player) -> None:
+    juliet = world.online(BALCONY)
+    world.befriend(romeo, juliet)
+    juliet.sends(f"<enable {SM} resume='true'/>")
+    id = juliet.takes().get("id")
+    juliet.sends(INACTIVE)
+    status(romeo, "away")
+    again = world.connect()
+    again.authenticate("juliet", "example.org", "secret")
+    again.forget()
+    again.sends(f"<resume {SM} previd='{id}' h='0'/>")
+    assert told(again)[:2] == ["resumed", "away"]
+    status(romeo, "back")
+    assert told(again) == ["back"]
+
+
+def test_a_forged_copy_and_what_is_large_do_not_wait(romeo: Player, juliet: Player) -> None:
+    inner = f"<message xmlns='jabber:client'>{STATE.format('active')}</message>"
+    forged = (f"<received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>{inner}"
+              "</forwarded></received>")  # fmt: skip
+    romeo.sends(f"<message to='{BALCONY}' type='chat'><body>one</body>{forged}</message>")
+    assert told(juliet) == ["one"]
+    romeo.sends(f"<message to='{BALCONY}' type='chat'>{STATE.format('active')}<thread>{'t' * 5000}</thread></message>")
+    assert told(juliet) == ["active"]
+
+
+def test_copies_of_different_talks_do_not_replace_each_other(world: World, romeo: Player, juliet: Player) -> None:
+    juliet.sends("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
+    desk = world.login("juliet@example.org/desk")
+    juliet.forget()
+    world.online("nurse@example.org/kitchen")
+    for to in (ORCHARD, "nurse@example.org"):
+        desk.sends(f"<message to='{to}' type='chat'>{STATE.format('paused')}</message>")
+    juliet.receives_nothing()
+    juliet.sends(ACTIVE)
+    assert len(juliet.all_that_came()) == 2
+
+
 def test_it_needs_a_session(world: World) -> None:
     world.account("juliet@example.org")
     for state in (ACTIVE, INACTIVE):

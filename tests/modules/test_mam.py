@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.disk import broken
 from tests.support.world import STANZA_ID, STARTED, Player, World
 from xmppd.modules.mam.ids import Ids, first_at, from_text, time_of, to_text
 from xmppd.wire.delay import parse_stamp, stamp
@@ -278,6 +279,48 @@ def test_what_is_kept(romeo: Player, juliet: Player, attributes: str, inner: str
     assert len(asks(romeo).ids) == kept
 
 
+def test_ids_and_delays_that_the_sender_forges_are_not_in_its_own_archive_either(
+    world: World, romeo: Player, juliet: Player
+) -> None:
+    garden = world.online(f"{ROMEO}/garden")
+    garden.sends("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
+    garden.forget()
+    juliet.forget()
+    forged = (f"<stanza-id xmlns='urn:xmpp:sid:0' by=' {ROMEO}' id='forged'/>"
+              "<delay xmlns='urn:xmpp:delay' from='example.org/x' stamp='2001-01-01T00:00:00Z'/>")  # fmt: skip
+    romeo.sends(f"<message to='{JULIET}' type='chat'><body>Hi</body>{forged}</message>")
+    copied = garden.takes().find(f".//{CLIENT}message")
+    assert copied is not None
+    for message in (copied, juliet.takes(), asks(romeo).messages[0]):
+        assert b"forged" not in ElementTree.tostring(message) and b"2001" not in ElementTree.tostring(message)
+
+
+def test_words_in_a_text_are_no_claims(world: World, romeo: Player) -> None:
+    """What the server looks for to know its own elements again, inside of somebody else's."""
+    world = World("modules_disabled = mam\noffline_message_limit = 1\n")
+    romeo = world.online(ORCHARD)
+    world.account(JULIET)
+    romeo.sends(f"<message to='{JULIET}'><body>one</body><delay xmlns='urn:xmpp:delay' from='evil.example' "
+                "stamp='2001-01-01T00:00:00Z'> from='example.org' </delay></message>")  # fmt: skip
+    romeo.sends(f"<message to='{JULIET}' id='2'><body>two</body><stanza-id xmlns='urn:xmpp:sid:0' by='m@x.y' id='1'>"
+                f" by='{JULIET}' </stanza-id></message>")  # fmt: skip
+    romeo.receives_error("service-unavailable", "cancel", name="message", id="2", sender=JULIET)
+    juliet = world.login(BALCONY)
+    juliet.sends("<presence/>")
+    delays = [delay.get("from") for delay in juliet.takes().findall("{urn:xmpp:delay}delay")]
+    assert delays == ["evil.example", "example.org"]
+
+
+def test_what_cannot_be_archived_and_nobody_else_keeps_comes_back() -> None:
+    world = World("modules_disabled = offline\n")
+    world.account(JULIET)
+    romeo = world.online(ORCHARD)
+    world.run(world.host.accounts.load("juliet"))
+    with broken(world):
+        says(romeo, "Hi")
+    romeo.receives_error("resource-constraint", "wait", name="message", sender=JULIET)
+
+
 def test_what_is_refused_or_blocked_is_not_kept(world: World, romeo: Player, juliet: Player) -> None:
     says(romeo, "Hi", f"{JULIET}/gone", "type='normal'")
     says(romeo, "Hi", JULIET, "type='groupchat'")
@@ -425,6 +468,11 @@ def test_between_ids_and_by_ids(told: Player) -> None:
     assert (numbers(both), both.complete) == ([4, 5], False)
 
 
+def test_fields_that_are_left_empty_ask_for_nothing(told: Player) -> None:
+    empty: dict[str, str | list[str]] = dict.fromkeys(("with", "start", "end", "before-id", "after-id"), "")
+    assert numbers(asks(told, {**empty, "ids": []})) == list(range(10))
+
+
 UNKNOWN = "018bcfe5-6800-7001-8c3f-13a10ac44f3a"
 
 
@@ -444,7 +492,7 @@ UNKNOWN = "018bcfe5-6800-7001-8c3f-13a10ac44f3a"
         (None, page("<max>many</max>"), "bad-request"),
         (None, page("<max>-1</max>"), "bad-request"),
         (None, page("<before/><after>x</after>"), "bad-request"),
-        (None, page("<index>1</index>"), "bad-request"),
+        (None, page("<index>1</index>"), "feature-not-implemented"),
         (None, "<x xmlns='jabber:x:data' type='submit'/>", "bad-request"),
         (None, "<x xmlns='jabber:x:data' type='form'/>", "bad-request"),
         ({"ids": [UNKNOWN] * 201}, "", "policy-violation"),

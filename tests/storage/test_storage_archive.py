@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from xmppd.storage import Range
+from xmppd.storage.archive import MAX_BYTES, _select
 
 ROMEO, PARIS = "romeo@example.org", "paris@example.org"
 
@@ -29,7 +30,7 @@ def juliet(store, pump):
 
 def page(store, pump, account, limit=100, backwards=False, known=(), **limits):
     found = pump.run(store.archive.page(account, Range(**limits), limit, backwards, list(known)))
-    return None if found is None else [int(message.stanza) for message in found]
+    return None if found is None else [int(message.stanza) for message in found[0]]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,19 @@ def test_a_range(store, pump, juliet, limits, expected):
     assert page(store, pump, juliet, backwards=True, **limits) == expected
     assert page(store, pump, juliet, limit=2, **limits) == expected[:2]
     assert page(store, pump, juliet, limit=2, backwards=True, **limits) == expected[-2:]
+
+
+def test_a_page_has_an_end_in_bytes_too(store, pump, juliet):
+    for number in range(20, 24):
+        pump.run(store.archive.append(juliet, id(number), "big@example.org", "", b"x" * (MAX_BYTES // 2 - 10)))
+    big = Range(contact="big@example.org")
+    messages, complete = pump.run(store.archive.page(juliet, big, 10, False, []))
+    assert ([message.id for message in messages], complete) == ([id(20), id(21)], False)
+    messages, complete = pump.run(store.archive.page(juliet, big, 10, True, []))
+    assert ([message.id for message in messages], complete) == ([id(22), id(23)], False)
+    pump.run(store.archive.append(juliet, id(30), "one@example.org", "", b"x" * 2 * MAX_BYTES))
+    messages, complete = pump.run(store.archive.page(juliet, Range(contact="one@example.org"), 10, False, []))
+    assert (len(messages), complete) == (1, True)
 
 
 def test_ids_that_have_to_be_there(store, pump, juliet):
@@ -83,18 +97,22 @@ def test_a_message_of_nobody(store, pump):
     assert pump.settle(store.archive.append(99, id(1), ROMEO, "", b"")).type is IntegrityError
 
 
-@pytest.mark.parametrize("limits", ["", "AND contact = 'romeo@example.org'"])
-def test_a_page_is_found_by_an_index(store, pump, limits):
+@pytest.mark.parametrize("contact", [None, PARIS])
+@pytest.mark.parametrize("limits", [{}, {"after": id(5)}, {"before": id(5)}, {"resource": "church"}])
+def test_a_page_is_found_by_an_index(store, pump, contact, limits):
     """The price of a page depends neither on the length of the archive nor on where in it the page is."""
+    query = _select(1, Range(contact=contact, **limits), 50, backwards=True)
 
     def explain(connection):
         sqlite = connection.dialect.name == "sqlite"
         if not sqlite:
-            connection.execute(text("SET LOCAL enable_seqscan = off"))  # the table is nearly empty
-        query = f"SELECT id, stanza FROM archive WHERE account_id = 1 {limits} AND id < :id ORDER BY id DESC LIMIT 50"
-        explained = connection.execute(text(f"EXPLAIN {'QUERY PLAN' if sqlite else ''} {query}"), {"id": b"5"})
-        return [row[-1] for row in explained]
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # the table is empty
+            connection.execute(text("SET LOCAL enable_sort = off"))
+        compiled = query.compile(dialect=connection.dialect)
+        values = tuple(compiled.params[name] for name in compiled.positiontup) if sqlite else compiled.params
+        return [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN' * sqlite} {compiled}", values)]
 
     plan = " ".join(pump.run(store.read(explain))).lower()
-    assert "index" in plan or "primary key" in plan
-    assert "temp" not in plan and "sort" not in plan and "seq scan" not in plan
+    if store._database.sqlite:
+        assert ("archive_account_id_contact_id_resource_idx" if contact else "primary key") in plan
+    assert "temp" not in plan and "seq scan" not in plan

@@ -11,9 +11,9 @@ from twisted.logger import Logger
 from xmppd.config import Settings
 from xmppd.core.accounts import Account, Accounts
 from xmppd.core.bus import Bus, Stage
-from xmppd.core.cleaning import clean
+from xmppd.core.cleaning import clean, clean_sent
 from xmppd.core.disco import Disco
-from xmppd.core.events import Arriving
+from xmppd.core.events import Arriving, Sent
 from xmppd.core.iq import IQHandlers, Request, check_iq
 from xmppd.core.routing import (
     PRESENCE_TYPES,
@@ -77,6 +77,7 @@ class Host:
         self.modules: dict[str, Any] = {}
         self._services: dict[type[Any], Any] = {}
         self.bus.on(Arriving, clean, Stage.CLEAN)
+        self.bus.on(Sent, clean_sent, Stage.CLEAN)
 
     # ---- services that modules offer to each other
 

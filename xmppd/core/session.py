@@ -197,6 +197,12 @@ class Session:
         if not self.ended and (self.gate is None or not self.gate.holds(stanza)):
             self.pass_on(stanza, repeatable)
 
+    def open_gate(self) -> None:
+        """Let out what is held back, and hold nothing back any more."""
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.flush()
+
     def pass_on(self, stanza: Stanza, repeatable: bool = False) -> None:
         """Send a stanza past the gate; see `deliver`."""
         if self.keeper is None:

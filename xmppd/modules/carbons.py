@@ -13,7 +13,7 @@ from xmppd.core.bus import Stage
 from xmppd.core.events import Arriving, Sent
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
-from xmppd.core.routing import message_type, reachable
+from xmppd.core.routing import is_refused, message_type, reachable
 from xmppd.core.session import Session
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
@@ -98,14 +98,16 @@ def sent(event: Sent) -> None:
 def arriving(event: Arriving) -> None:
     """A message arrives: those resources get a copy that do not get the message itself (section 7)."""
     stanza = event.stanza
-    if not eligible(stanza) or stanza.to is None or stanza.sender is None:
-        return
     account = event.account
+    if not eligible(stanza) or stanza.to is None or stanza.sender is None or is_refused(account, stanza):
+        return
     wanting = [session for session in account.sessions if _wants(session)]
     if not wanting:
         return
     if stanza.to.resource and account.host.server.sessions.get(stanza.to) is not None:
         getting = {stanza.to.resource}
+    elif stanza.type == "error":
+        getting = set()  # it is delivered to nobody
     else:
         getting = {session.jid.resource for session in reachable(account)}
         if not getting:

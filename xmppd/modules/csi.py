@@ -26,6 +26,8 @@ QUEUE_SIZE = Option(
 )  # fmt: skip
 OPTIONS = (QUEUE_SIZE,)
 
+MAX_BYTES = 4096  # of a stanza that waits
+
 # What a message may hold beside chat states to be of the moment alone.
 _BESIDE = frozenset({(ns.CLIENT, "thread"), (ns.STANZA_ID, "stanza-id"), (ns.STANZA_ID, "origin-id")})
 
@@ -35,7 +37,7 @@ def setup(host: Host) -> None:
     host.features.append(StreamFeature("csi", True, lambda: tag("csi", {"xmlns": ns.CSI})))
     host.nonzas[ns.CSI, "active"] = active
     host.nonzas[ns.CSI, "inactive"] = inactive
-    host.bus.on(Hibernated, lambda event: _activate(event.session))
+    host.bus.on(Hibernated, lambda event: event.session.open_gate())
 
 
 class Inactive:
@@ -44,13 +46,17 @@ class Inactive:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._waiting: dict[tuple[str, str], Stanza] = {}
+        self._copies = 0
 
     def holds(self, stanza: Stanza) -> bool:
         """See `Gate`."""
-        if stanza.sender is None or not may_wait(stanza):
+        if stanza.sender is None or not may_wait(self._session, stanza):
             self.flush()
             return False
         key = stanza.name, stanza.sender.full
+        if stanza.sender == self._session.account.jid:  # copies, of messages from and to anybody
+            self._copies += 1
+            key = "copy", str(self._copies)
         self._waiting.pop(key, None)  # the newest goes to the end: what came before it still does
         self._waiting[key] = stanza
         if len(self._waiting) > self._session.host.settings[QUEUE_SIZE]:
@@ -64,14 +70,17 @@ class Inactive:
             self._session.pass_on(stanza)
 
 
-def may_wait(stanza: Stanza) -> bool:
+def may_wait(session: Session, stanza: Stanza) -> bool:
     """Whether a stanza is of no use to somebody who does not look: presence, and messages with nothing but chat
-    states, also copies of such (XEP-0280). Requests for a subscription, errors and iqs are of use."""
+    states, also the server's copies of such (XEP-0280). Requests for a subscription, errors and iqs are of use; what is
+    large does not wait in memory."""
+    if len(stanza.inner) > MAX_BYTES:
+        return False
     if stanza.name == "presence":
         return stanza.type in (None, "unavailable")
     if stanza.name != "message" or stanza.type == "error" or not stanza.children:
         return False
-    if stanza.has(ns.CARBONS, "sent") or stanza.has(ns.CARBONS, "received"):
+    if stanza.sender == session.account.jid and stanza.children[0][0] == ns.CARBONS:
         copied = next(_messages(stanza.tree), None)
         return copied is not None and _is_fleeting((child.uri, child.name) for child in copied.elements())
     return _is_fleeting(child[:2] for child in stanza.children)
@@ -97,15 +106,9 @@ def active(stream: Carrier, element: Stanza) -> None:
     session = _session(stream)
 
     async def turn() -> None:
-        _activate(session)
+        session.open_gate()
 
     session.in_turn(turn)
-
-
-def _activate(session: Session) -> None:
-    gate, session.gate = session.gate, None
-    if gate is not None:
-        gate.flush()
 
 
 def inactive(stream: Carrier, element: Stanza) -> None:
@@ -113,7 +116,7 @@ def inactive(stream: Carrier, element: Stanza) -> None:
     session = _session(stream)
 
     async def turn() -> None:
-        if session.gate is None:
+        if session.gate is None and session.carrier is stream:  # else it has lost the stream meanwhile
             session.gate = Inactive(session)
 
     session.in_turn(turn)

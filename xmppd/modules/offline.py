@@ -77,8 +77,12 @@ def keep(event: Undelivered) -> bool:
 
 
 async def _keep(account: Account, stanza: Stanza) -> None:
-    if not await _append(account, account.get(Waiting), stanza.to_bytes()) and not has_stanza_id(stanza, account.jid):
+    stored = account.host.server.store.barrier
+    if await _append(account, account.get(Waiting), stanza.to_bytes()):
+        return
+    if not has_stanza_id(stanza, account.jid):
         raise StanzaError("service-unavailable", "too many messages wait for this user")
+    await stored()  # the archive has it then
 
 
 async def _append(account: Account, waiting: Waiting, data: bytes) -> bool:

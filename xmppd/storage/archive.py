@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Archive", "Range"]
 
+MAX_BYTES = 1024 * 1024  # of a page
+
 _row = archive.c
 _APPEND = insert(archive)
 _FOUND = select(func.count()).select_from(archive).where(
@@ -68,21 +70,28 @@ class Archive:
 
     def page(
         self, account_id: int, range: Range, limit: int, backwards: bool, known: Sequence[bytes]
-    ) -> Deferred[list[Archived] | None]:
-        """The first `limit` messages of a range in order, or with `backwards` the last ones, also in order.
+    ) -> Deferred[tuple[list[Archived], bool] | None]:
+        """The first `limit` messages of a range in order, or with `backwards` the last ones, also in order, as far as
+        they have no more than `MAX_BYTES`, and whether these are all.
 
         None where one of the ids in `known` is not in the archive. Sees what is committed.
         """
-        query = _select(account_id, range, limit, backwards)
+        query = _select(account_id, range, limit + 1, backwards)
         must_be = sorted(set(known))
 
-        def job(connection: Connection) -> list[Archived] | None:
+        def job(connection: Connection) -> tuple[list[Archived], bool] | None:
             if must_be:
                 count = connection.execute(_FOUND, {"account": account_id, "ids": must_be}).scalar_one()
                 if count != len(must_be):
                     return None
-            rows = [Archived(row.id, row.stanza) for row in connection.execute(query)]
-            return rows[::-1] if backwards else rows
+            rows: list[Archived] = []
+            size = 0
+            for row in connection.execute(query):
+                size += len(row.stanza)
+                if len(rows) == limit or (rows and size > MAX_BYTES):
+                    return rows[::-1] if backwards else rows, False
+                rows.append(Archived(row.id, row.stanza))
+            return rows[::-1] if backwards else rows, True
 
         return self._store.read(job)
 

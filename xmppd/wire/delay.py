@@ -43,8 +43,8 @@ def parse_stamp(text: str) -> int:
 def delayed(stanza: Stanza, received: int, domain: str) -> Stanza:
     """The stanza with the time at which `domain` got it, in milliseconds since 1970. One that says so already, in the
     words below, stays as it is; what others say of delays does not count."""
-    own = f" from='{escape_attribute(domain)}' ".encode()
-    if any(child[:2] == (ns.DELAY, "delay") and own in stanza.child_bytes(child) for child in stanza.children):
+    own = f"<delay xmlns='{ns.DELAY}' from='{escape_attribute(domain)}' stamp=".encode()
+    if any(stanza.child_bytes(child).startswith(own) for child in stanza.children if child[:2] == (ns.DELAY, "delay")):
         return stanza
     delay = tag("delay", {"xmlns": ns.DELAY, "from": domain, "stamp": stamp(received)})
     return stanza.extended(ns.DELAY, "delay", delay)

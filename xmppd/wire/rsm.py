@@ -10,6 +10,10 @@ from xmppd.wire import ns
 from xmppd.wire.xml import tag
 
 
+class UnsupportedPage(ValueError):
+    """A page by its number, which need not be supported (section 2.6)."""
+
+
 @dataclass(frozen=True)
 class Page:
     """What is asked for: at most `max` items (None: as many as the server gives), those behind the item `after`, or
@@ -30,7 +34,7 @@ def read_page(parent: domish.Element) -> Page:
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError("max is a number")
     if "index" in values:
-        raise ValueError("pages have no numbers here")
+        raise UnsupportedPage("pages have no numbers here")
     if "after" in values and "before" in values:
         raise ValueError("a page is after one item or before one")
     return Page(int(text) if text is not None else None, values.get("after"), values.get("before"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from xmppd.config import Duration, Option
 from xmppd.core.accounts import Account
@@ -19,6 +20,7 @@ from xmppd.core.events import AccountLoading, Arriving, Sent, Starting, Stopping
 from xmppd.core.host import Host
 from xmppd.core.iq import Target
 from xmppd.core.routing import is_refused
+from xmppd.core.server import Server
 from xmppd.modules.mam import preferences, query
 from xmppd.modules.mam.ids import Ids, first_at, to_text
 from xmppd.modules.mam.preferences import wanted
@@ -99,12 +101,15 @@ def arriving(event: Arriving) -> None:
 
 def archive(account: Account, stanza: Stanza, contact: JID) -> Stanza | None:
     """Keep a message with somebody in an account's archive; what it is with its id there, or None where it is not
-    kept."""
+    kept. Raises `StorageError` where that is known to be impossible."""
     if not worth_archiving(stanza) or not wanted(account, contact):
         return None
     host = account.host
     id = host.service(Ids).make()
     stored = host.server.store.archive.append(account.id, id, contact.bare, contact.resource, stanza.to_bytes())
+    if isinstance(getattr(stored, "result", None), Failure):
+        stored.addErrback(lambda failure: None)
+        raise StorageError("a message cannot be archived now")
     stored.addErrback(lambda failure: host.log.error(
         "a message of {user} is not in the archive: {error}", user=account.jid.bare, error=failure.getErrorMessage()
     ))  # fmt: skip
@@ -112,8 +117,17 @@ def archive(account: Account, stanza: Stanza, contact: JID) -> Stanza | None:
 
 
 def kept(event: Undelivered) -> bool | None:
-    """Nobody can have a message now, and nobody else keeps it: it is found in the archive."""
-    return True if has_stanza_id(event.stanza, event.account.jid) else None
+    """Nobody can have a message now, and nobody else keeps it: it is found in the archive, unless that fails."""
+    if not has_stanza_id(event.stanza, event.account.jid):
+        return None
+    server = event.account.host.server
+    server.tasks.start(server.or_bounce(event.stanza, _stored(server)), "keeping a message")
+    return True
+
+
+async def _stored(server: Server) -> None:
+    """What was asked for in this turn is on disk; raises `StorageError`."""
+    await server.store.barrier()
 
 
 # ---- what is not kept any more

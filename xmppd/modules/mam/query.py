@@ -15,7 +15,7 @@ from xmppd.wire.delay import parse_stamp, stamp
 from xmppd.wire.errors import StanzaError
 from xmppd.wire.forms import form_bytes, read_form
 from xmppd.wire.jid import InvalidJID, parse
-from xmppd.wire.rsm import Page, read_page, set_bytes
+from xmppd.wire.rsm import Page, UnsupportedPage, read_page, set_bytes
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
 
@@ -65,6 +65,8 @@ async def query(request: Request) -> bytes:
     try:
         page = read_page(payload)
         fields = read_form(payload, ns.MAM) or {}
+    except UnsupportedPage as error:
+        raise StanzaError("feature-not-implemented", str(error)) from None
     except ValueError as error:
         raise StanzaError("bad-request", str(error)) from None
     range, known = _range(account, fields)
@@ -73,12 +75,10 @@ async def query(request: Request) -> bytes:
     limit = min(page.max, most) if page.max is not None else most
     await _committed(account)
     backwards = page.before is not None
-    found = await account.host.server.store.archive.page(account.id, range, limit + 1, backwards, known)
-    if found is None:
+    answer = await account.host.server.store.archive.page(account.id, range, limit, backwards, known)
+    if answer is None:
         raise StanzaError("item-not-found", "there is no message with this id in the archive")
-    complete = len(found) <= limit
-    if not complete:
-        found = found[1:] if backwards else found[:limit]
+    found, complete = answer
     flip = next(payload.elements(ns.MAM, "flip-page"), None) is not None
     await _send(session, found[::-1] if flip else found, payload.getAttribute("queryid"))
     ends = (to_text(found[0].id), to_text(found[-1].id)) if found else None
@@ -101,7 +101,8 @@ def _range(account: Account, fields: dict[str, list[str]]) -> tuple[Range, list[
     unknown = fields.keys() - {"ids", *(name for name, _ in _FIELDS)}
     if unknown:
         raise StanzaError("feature-not-implemented", f"there is no field {sorted(unknown)[0]!r}")
-    value = {name: values[0].strip() for name, values in fields.items() if values and name != "ids"}
+    # A field without a value is one that the client has left empty.
+    value = {name: values[0].strip() for name, values in fields.items() if values and values[0].strip()}
     contact, resource = _contact(value.get("with"))
     after, before = _times(value)
     known = []
@@ -112,7 +113,7 @@ def _range(account: Account, fields: dict[str, list[str]]) -> tuple[Range, list[
         known.append(_id(value["before-id"]))
         before = min(before, known[-1]) if before is not None else known[-1]
     ids = None
-    if "ids" in fields:
+    if "ids" in value:
         if len(fields["ids"]) > MAX_IDS:
             raise StanzaError("policy-violation", f"at most {MAX_IDS} ids can be asked for")
         ids = tuple(_id(text.strip()) for text in fields["ids"])

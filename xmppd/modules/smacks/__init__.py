@@ -257,8 +257,9 @@ def _went_away(managed: Managed) -> None:
 
 
 def _take_over(managed: Managed) -> None:
-    """A connection that seems alive has to go: the client knows better."""
+    """A connection that seems alive has to go: the client knows better. It is active on the new one."""
     hibernation.awake(managed)
+    managed.session.open_gate()
     if managed.connected or managed.resuming is not None:
         carrier = managed.session.carrier
         managed.leave()

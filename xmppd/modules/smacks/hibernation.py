@@ -10,7 +10,7 @@ from xmppd.core.host import Host
 from xmppd.core.routing import reachable
 from xmppd.core.session import NOBODY, Session
 from xmppd.modules.smacks.journal import Journal, Queued
-from xmppd.modules.smacks.managed import ASK_SECONDS, MAX_UNACKED, Book, Managed, is_carbon
+from xmppd.modules.smacks.managed import ASK_SECONDS, MAX_UNACKED, Book, Managed, is_copy
 from xmppd.modules.smacks.state import restore_state
 from xmppd.storage import SmSession, StorageError
 from xmppd.wire.delay import delayed
@@ -150,7 +150,7 @@ def _bring_again(session: Session, items: list[Queued]) -> None:
     first = min((since for since in others if since is not None), default=None)
     for item in items:
         stanza = item.stanza
-        if item.kept or stanza.sender is None or is_carbon(session, stanza):
+        if item.kept or stanza.sender is None or is_copy(session, stanza):
             continue  # somebody brings it again, or it was of this session alone
         if first is not None and first <= item.time and stanza.name == "message" and stanza.to == session.account.jid:
             continue

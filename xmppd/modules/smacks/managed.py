@@ -167,7 +167,7 @@ class Managed:
         if moved and self.journal.unsent_from is None:
             self.journal.torn = True
         for item in items:
-            if item.kept or is_carbon(self.session, item.stanza) or id(item.stanza) in self.book.refused:
+            if item.kept or is_copy(self.session, item.stanza) or id(item.stanza) in self.book.refused:
                 continue
             self.book.refused[id(item.stanza)] = item.stanza
             self.session.log.error("{session}: a message was refused: it cannot be stored", session=self.session.id)
@@ -263,7 +263,8 @@ class Managed:
         return True
 
 
-def is_carbon(session: Session, stanza: Stanza) -> bool:
-    """Whether a message is a copy for this session, of one that went where it was to go."""
-    copied = stanza.has(ns.CARBONS, "sent") or stanza.has(ns.CARBONS, "received")
-    return copied and stanza.sender == session.account.jid
+def is_copy(session: Session, stanza: Stanza) -> bool:
+    """Whether a message is a copy for this session, of one that went where it was to go, or of its archive."""
+    if stanza.sender != session.account.jid:
+        return False
+    return any(stanza.has(*name) for name in ((ns.CARBONS, "sent"), (ns.CARBONS, "received"), (ns.MAM, "result")))

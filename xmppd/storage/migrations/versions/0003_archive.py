@@ -33,7 +33,18 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
-    op.create_index("archive_account_id_contact_id_idx", "archive", ["account_id", "contact", "id"])
+    op.create_index(
+        "archive_account_id_contact_id_resource_idx", "archive", ["account_id", "contact", "id", "resource"]
+    )
+    if op.get_bind().dialect.name == "sqlite":
+        # Without statistics SQLite looks for a contact through the whole archive. These are of a long one.
+        op.execute("ANALYZE")
+        op.execute(
+            "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES"
+            " ('archive', 'archive_account_id_contact_id_resource_idx', '1000000 10000 500 1 1'),"
+            " ('archive', 'archive', '1000000 10000 1')"
+        )
+        op.execute("ANALYZE sqlite_schema")
 
 
 def downgrade() -> None:
