@@ -92,6 +92,9 @@ def test_disable_ends_it() -> None:
         ("<message to='{}'><received xmlns='urn:xmpp:receipts' id='1'/></message>", True),
         ("<message to='{}'><x xmlns='jabber:x:conference' jid='room@example.net'/></message>", True),
         ("<message to='{}'><x xmlns='http://jabber.org/protocol/muc#user'><invite/></x></message>", True),
+        ("<message to='{}'><m:x xmlns:m='http://jabber.org/protocol/muc#user'><m:invite/></m:x></message>", True),
+        ("<message to='{}'><body>&lt;invite/></body><y xmlns='y'><invite/></y><x "
+         "xmlns='http://jabber.org/protocol/muc#user'/></message>", False),
         ("<message to='{}' type='chat'><body/><x xmlns='http://jabber.org/protocol/muc#user'/></message>", False),
         ("<message to='{}'><event xmlns='urn:example'/></message>", False),
         ("<message to='{}' type='headline'><body>news</body></message>", False),
@@ -111,6 +114,40 @@ def test_what_is_copied(message: str, copied: bool) -> None:
     if copied:
         assert garden.takes()[0].tag == "{urn:xmpp:carbons:2}received"
     garden.receives_nothing()
+
+
+def test_a_private_message_to_somebody_in_a_room_is_copied() -> None:
+    """Section 6.1: outgoing ones are; what comes goes to each of the user's clients in the room anyway."""
+    world = World()
+    garden = with_carbons(world, "romeo@example.org/garden")
+    orchard = world.online("romeo@example.org/orchard")
+    garden.forget()
+    mark = "<x xmlns='http://jabber.org/protocol/muc#user'/>"
+    orchard.sends(f"<message to='room@example.org/nurse' type='chat'><body>psst</body>{mark}</message>")
+    assert garden.takes()[0].tag == "{urn:xmpp:carbons:2}sent"
+
+
+@pytest.mark.parametrize("type", ["normal", "headline"])
+def test_what_is_refused_is_not_copied(type: str) -> None:
+    world = World()
+    garden = with_carbons(world, "romeo@example.org/garden")
+    garden.sends("<presence><priority>-1</priority></presence>")
+    garden.forget()
+    juliet = world.online("juliet@example.org/balcony")
+    juliet.sends(f"<message to='romeo@example.org/gone' type='{type}'><body>hi</body></message>")
+    garden.receives_nothing()
+
+
+def test_an_error_for_who_has_gone_is_seen_by_the_others() -> None:
+    world = World()
+    gardens = [with_carbons(world, f"romeo@example.org/{name}") for name in ("garden", "tomb")]
+    gardens[0].sends("<presence><priority>-1</priority></presence>")
+    juliet = world.online("juliet@example.org/balcony")
+    for garden in gardens:
+        garden.forget()
+    juliet.sends("<message to='romeo@example.org/gone' type='error'><error type='cancel'/></message>")
+    for garden in gardens:
+        assert garden.takes()[0].tag == "{urn:xmpp:carbons:2}received"
 
 
 def test_copies_wait_for_a_resource_that_hibernates() -> None:

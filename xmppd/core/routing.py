@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xmppd.core.events import Undelivered
+from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
 from xmppd.wire.stanza import Stanza
 
@@ -38,6 +39,14 @@ def message_type(stanza: Stanza) -> str:
     """The type of a message; one that is unknown counts as normal (RFC 6121 section 5.2.2)."""
     type = stanza.type
     return type if type in MESSAGE_TYPES else "normal"
+
+
+def is_invitation(stanza: Stanza) -> bool:
+    """Whether a message is an invitation that a room passes on (XEP-0045 section 7.8.2)."""
+    if not stanza.has(ns.MUC_USER, "x"):
+        return False
+    marks = stanza.tree.elements(ns.MUC_USER, "x")
+    return any(True for mark in marks for _ in mark.elements(ns.MUC_USER, "invite"))
 
 
 def no_such_account(stanza: Stanza) -> None:

@@ -13,7 +13,7 @@ from xmppd.core.bus import Stage
 from xmppd.core.events import Arriving, Sent
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
-from xmppd.core.routing import is_refused, message_type, reachable
+from xmppd.core.routing import is_invitation, is_refused, message_type, reachable
 from xmppd.core.session import Session
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
@@ -59,12 +59,12 @@ def switch(request: Request, wanted: bool) -> None:
         record.wanted = wanted
 
 
-def eligible(stanza: Stanza) -> bool:
+def eligible(stanza: Stanza, outgoing: bool = False) -> bool:
     """Whether a message is of a kind that is copied (section 6.1).
 
     Chat messages are, and normal ones with a body or one of the payloads of the rules; errors that answer such a
-    message, as far as can be told; not group chat, private messages of rooms, headlines, nor what its sender marks
-    as private or not to be copied.
+    message, as far as can be told; not group chat, private messages that come from rooms, headlines, nor what its
+    sender marks as private or not to be copied.
     """
     if stanza.name != "message" or stanza.has(ns.CARBONS, "private") or stanza.has(ns.HINTS, "no-copy"):
         return False
@@ -72,8 +72,8 @@ def eligible(stanza: Stanza) -> bool:
     if type in ("groupchat", "headline") or is_copy(stanza):
         return False
     if stanza.has(ns.MUC_USER, "x"):
-        # A mediated invitation comes from the room; anything else with this mark is a private message in one.
-        return b"<invite" in stanza.inner
+        # Else it is a private message in a room: one that comes goes to each of the user's clients there.
+        return outgoing or is_invitation(stanza)
     if type in ("chat", "error"):
         return True
     return stanza.has(stanza.xmlns, "body") or any(child[0] in _NAMESPACES for child in stanza.children)
@@ -87,7 +87,7 @@ def is_copy(stanza: Stanza) -> bool:
 def sent(event: Sent) -> None:
     """A client has sent a message: its user's other resources get a copy (section 8)."""
     stanza = event.stanza
-    if not eligible(stanza) or stanza.to is None or stanza.to.bare == event.session.jid.bare:
+    if not eligible(stanza, outgoing=True) or stanza.to is None or stanza.to.bare == event.session.jid.bare:
         return
     copy = _forwarded("sent", event.copy or stanza)
     for session in event.session.account.sessions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xmppd.core.routing import message_type
+from xmppd.core.routing import is_invitation, message_type
 from xmppd.wire import ns
 from xmppd.wire.stanza import Stanza
 
@@ -37,11 +37,5 @@ def worth_archiving(stanza: Stanza) -> bool:
         return False
     if stanza.has(ns.HINTS, "store"):
         return True
-    return any(child[:2] in _WORTH or child[0] == ns.JINGLE_MESSAGE for child in stanza.children) or _invites(stanza)
-
-
-def _invites(stanza: Stanza) -> bool:
-    """Whether it is an invitation that a room passes on (XEP-0045 section 7.8.2)."""
-    return any(
-        child[:2] == (ns.MUC_USER, "x") and b"<invite" in stanza.child_bytes(child) for child in stanza.children
-    )
+    worth = any(child[:2] in _WORTH or child[0] == ns.JINGLE_MESSAGE for child in stanza.children)
+    return worth or is_invitation(stanza)

@@ -51,6 +51,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
-    op.drop_table("sm_stanza")
-    op.drop_table("sm_session")
+    """Refused: an administrator goes back by restoring the copy made before the upgrade."""
+    raise NotImplementedError("storage has no way back to an older schema: restore a backup")

@@ -48,5 +48,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it."""
-    op.drop_table("archive")
+    """Refused: an administrator goes back by restoring the copy made before the upgrade."""
+    raise NotImplementedError("storage has no way back to an older schema: restore a backup")
