@@ -584,7 +584,7 @@ def test_an_archive_is_read_as_fast_as_the_client_reads(world: World, romeo: Pla
     says(romeo, "for others meanwhile", ORCHARD)
     assert romeo.takes().findtext(f"{CLIENT}body") == "for others meanwhile"
     for _ in range(10):
-        juliet.wire.drain()
+        juliet.wire.reads_again()
         world.settle()
     assert len(Answer(juliet.all_that_came()).ids) == 10
 

@@ -422,7 +422,7 @@ def test_much_is_sent_again_in_pages_and_before_anything_new() -> None:
     assert 0 < again.wire.unsent < 500_000
     romeo.sends(HELLO.format("20 new"))
     for _ in range(20):
-        again.wire.drain()
+        again.wire.reads_again()
         world.settle()
     came = [element.findtext("{jabber:client}body") for element in again.all_that_came()]
     assert [body.split()[0] for body in came if body] == [str(number) for number in range(21)]

@@ -210,6 +210,22 @@ def test_a_resumption_after_a_restart_needs_the_disk() -> None:
     assert told(resumes(world, "juliet", id, 0))[:2] == ["resumed 0", "one"]
 
 
+def test_a_resumption_tells_no_count_that_is_not_on_disk() -> None:
+    """The count alone is to be written: what waited was acknowledged, and the session is as it was."""
+    world = World()
+    romeo, id = managed(world, ORCHARD)
+    romeo.sends("<iq type='get' id='p' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>" + f"<a {SM} h='1'/>")
+    romeo.disconnects()
+    world.advance(2)
+    romeo = back(world, "romeo")
+    romeo.forget()
+    with broken(world):
+        romeo.sends(f"<resume {SM} previd='{id}' h='1'/>")
+        romeo.receives_stream_error("resource-constraint")
+    assert told(resumes(world, "romeo", id, 1))[:1] == ["resumed 1"]
+    assert told(resumes(crash(world), "romeo", id, 1))[:1] == ["resumed 1"]
+
+
 # ---- offline messages change hands
 
 

@@ -217,7 +217,7 @@ def test_a_client_that_does_not_read_is_not_read_from() -> None:
         assert player.wire.unsent < UNSENT_PAUSE + 1000
     world.advance(1000)
     assert player.wire.paused
-    player.wire.drain()
+    player.wire.reads_again()
     assert not player.wire.paused
     player.sends(PING)
     player.forget()
@@ -233,13 +233,13 @@ def test_a_client_that_is_both_too_fast_and_too_slow_is_read_from_again() -> Non
     assert player.wire.paused
     world.advance(10)  # it is no longer too fast
     assert player.wire.paused
-    player.wire.drain()  # nor too slow
+    player.wire.reads_again()  # nor too slow
     assert not player.wire.paused
     # The other way round.
     player.wire.stuck = True
     player.wire.unsent = UNSENT_PAUSE + 1
     player.sends(" " * 30_720)
-    player.wire.drain()
+    player.wire.reads_again()
     assert player.wire.paused
     world.advance(10)
     assert not player.wire.paused

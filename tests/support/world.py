@@ -95,14 +95,6 @@ class Wire:
         for callback in waiting:
             callback(not lost)
 
-    def drain(self) -> None:
-        """The client reads again, and has read everything."""
-        self.stuck = False
-        self.unsent = 0
-        waiting, self._drained = self._drained, []
-        for callback in waiting:
-            callback(True)
-
     def close(self) -> None:
         self.closed = True
 

@@ -73,7 +73,8 @@ class Arriving:
 class Undelivered:
     """A message for an account of which no resource can have it now (RFC 6121 section 8.5.2.2.1).
 
-    True: somebody keeps it, and on disk. None from everyone: the sender gets `service-unavailable`.
+    True: somebody keeps it, and tells the sender should that fail. None from everyone: the sender gets
+    `service-unavailable`.
     """
 
     account: Account

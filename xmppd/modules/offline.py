@@ -77,12 +77,11 @@ def keep(event: Undelivered) -> bool:
 
 
 async def _keep(account: Account, stanza: Stanza) -> None:
-    stored = account.host.server.store.barrier
     if await _append(account, account.get(Waiting), stanza.to_bytes()):
         return
     if not has_stanza_id(stanza, account.jid):
         raise StanzaError("service-unavailable", "too many messages wait for this user")
-    await stored()  # the archive has it then
+    await account.host.server.store.barrier()  # the archive has it, unless that fails
 
 
 async def _append(account: Account, waiting: Waiting, data: bytes) -> bool:

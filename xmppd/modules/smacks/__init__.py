@@ -195,12 +195,15 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     # sends it a second time. What is for the client is on disk as well, or refused.
     await _in_turn(session)
     managed.count()
-    with contextlib.suppress(StorageError):
+    stored = True
+    try:
         await session.host.server.store.barrier()
+    except StorageError:
+        stored = False
     if session.ended:
         await _not_found(stream, managed.id)
         return
-    if managed.journal.torn or stream.closed:
+    if not stored or managed.journal.torn or stream.closed:
         _went_away(managed)
         # Not <failed/>: the client would give up a session that is only to be tried again later.
         raise StreamError("resource-constraint", "the server cannot store this now")

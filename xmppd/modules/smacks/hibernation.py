@@ -168,7 +168,7 @@ async def _remember(session: Session, managed: Managed) -> None:
     try:
         await server.store.data.put(session.account.id, KIND, managed.id, value)
         known = await server.store.data.all(session.account.id, KIND)
-        for old in sorted(known, key=lambda key: int(known[key].partition(b" ")[2]))[:-OLD_IDS]:
+        for old in sorted(known, key=lambda key: int(known[key].partition(b" ")[2] or 0))[:-OLD_IDS]:
             await server.store.data.delete(session.account.id, KIND, old)
     except StorageError as error:
         session.log.error("{session}: its last count was not stored: {error}", session=session.id, error=str(error))
