@@ -139,3 +139,44 @@ def test_with_the_server_running_it_is_the_server_that_acts(
     status = beside(world, config_path, "status", "--json")
     assert json.loads(status.out)["hosts"]["example.org"] == {"accounts": 1}
     assert not (admin.path.parent / "xmppd.sqlite").exists(), "it has not opened the store by itself"
+
+
+# ---- files of users
+
+USERS = Path(__file__).parent / "exports" / "ejabberd" / "plain"
+
+
+def test_users_go_from_one_server_to_another_with_and_without_a_server_running(
+    world: World, admin: AdminSocket, config_path: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.cfg"
+    text = config_path.read_text().replace(str(tmp_path / "var"), str(tmp_path / "other"))
+    other.write_text(text.replace("[host:example.com]", "[host:localhost]"))
+    imported = xmppctl(other, "import", str(USERS))
+    assert (imported.status, imported.out, imported.err) == (0, "imported 6 accounts\n", "")
+    exported = xmppctl(other, "export", "-")
+    assert (exported.status, exported.err) == (0, "exported 6 accounts\n")
+
+    file = tmp_path / "users.xml"
+    file.write_text(exported.out.replace("<host jid='localhost'>", "<host jid='example.com'>"))
+    imported = beside(world, config_path, "import", str(file))
+    assert (imported.status, imported.out, imported.err) == (0, "imported 6 accounts\n", "")
+    exported = beside(world, config_path, "export", "--json", str(tmp_path / "again.xml"))
+    assert json.loads(exported.out) == {"accounts": 6}
+    assert "<user name='juliet'>" in (tmp_path / "again.xml").read_text()
+
+    again = beside(world, config_path, "import", "--json", str(file))
+    assert again.status == 1
+    assert json.loads(again.out)["failed"][2] == {
+        "jid": "juliet@example.com", "error": "the account juliet@example.com exists already"
+    }  # fmt: skip
+
+
+def test_a_file_of_users_that_is_none_is_one_line(config_path: Path, tmp_path: Path) -> None:
+    for text, says in (("<html/>", "this is no file of users"), ("", "no element found")):
+        done = xmppctl(config_path, "import", "-", text=text)
+        assert (done.status, done.out) == (1, "")
+        assert len(done.err.splitlines()) == 1
+        assert says in done.err
+    done = xmppctl(config_path, "import", str(tmp_path / "missing.xml"))
+    assert (done.status, done.err) == (1, f"xmppctl: {tmp_path / 'missing.xml'}: No such file or directory\n")

@@ -20,6 +20,10 @@ class NotRunning(Exception):
     """No server answers on the admin socket."""
 
 
+class ConnectionLost(CommandError):
+    """The running server did not answer, and nothing more can be asked on this connection."""
+
+
 class Client:
     """A connection to the running server; raises `NotRunning`, or `CommandError` when there is a server that
     one may not talk to."""
@@ -49,17 +53,18 @@ class Client:
         self._socket.close()
 
     def call(self, name: str, arguments: Arguments) -> Any:
-        """Have the server carry out a command, and return the result; raises `CommandError`."""
+        """Have the server carry out a command, and return the result; raises `CommandError`, which is a
+        `ConnectionLost` when no more can be asked."""
         request = json.dumps({"command": name, "arguments": dict(arguments)})
         try:
             self._socket.sendall(request.encode() + b"\n")
             line = self._answers.readline()
         except TimeoutError:
-            raise CommandError(f"the server did not answer within {ANSWER_SECONDS:.0f} seconds") from None
+            raise ConnectionLost(f"the server did not answer within {ANSWER_SECONDS:.0f} seconds") from None
         except OSError as error:
-            raise CommandError(f"the connection to the server was lost: {error.strerror or error}") from None
+            raise ConnectionLost(f"the connection to the server was lost: {error.strerror or error}") from None
         if not line.endswith(b"\n"):
-            raise CommandError("the server closed the connection")
+            raise ConnectionLost("the server closed the connection")
         reply = json.loads(line)
         if "error" in reply:
             raise CommandError(str(reply["error"]))

@@ -20,6 +20,7 @@ from xmppd import settings as options
 from xmppd.core.accounts import Account
 from xmppd.core.host import Host
 from xmppd.core.server import Server
+from xmppd.ctl.portable import exporting, importing
 from xmppd.net.service import ClientService
 from xmppd.storage import AlreadyExists, StorageError
 from xmppd.wire.jid import JID, InvalidJID, parse, prepare_domain
@@ -205,6 +206,48 @@ async def _user_list(server: Server, clients: ClientService | None, arguments: A
     return accounts
 
 
+# ---- users in a file (XEP-0227)
+
+
+async def _export(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    """A piece of an account, which `xmppctl` writes to the file."""
+    host, jid = _address(server, _text(arguments, "jid"))
+    position = arguments.get("position")
+    xml, position = await exporting.piece(host, jid.local, tuple(position) if position is not None else None)
+    return {"xml": xml.decode(), "position": position}
+
+
+async def _import(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    """A piece of an account, which `xmppctl` has read from the file: the first one makes the account, and the last one
+    opens it."""
+    host, jid = _address(server, _text(arguments, "jid"))
+    elements = arguments.get("elements")
+    if not isinstance(elements, list) or not all(_are_texts(element) and len(element) == 3 for element in elements):
+        raise CommandError("'elements' is a list of [namespace, name, XML]")
+    if arguments.get("begin"):
+        await _begin_import(host, jid, arguments)
+    account_id = await server.store.accounts.importing(host.domain, jid.local)
+    if account_id is None:
+        raise CommandError(f"the account {jid} is not being imported")
+    account = importing.Importing(host, jid, account_id)
+    await importing.take(account, elements)
+    without = await importing.end(account) if arguments.get("end") else []
+    return {"left_out": account.left_out, "without": without}
+
+
+async def _begin_import(host: Host, jid: JID, arguments: Arguments) -> None:
+    try:
+        await importing.begin(host, jid, _text(arguments, "password") if "password" in arguments else None)
+    except AlreadyExists:
+        raise CommandError(f"the account {jid} exists already") from None
+    except ValueError as error:
+        raise CommandError(f"this password cannot be used for {jid}: {error}") from None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 # ---- the server
 
 
@@ -273,6 +316,20 @@ _ALL = (
         (Argument("domain", "DOMAIN", "The host."),),
         Where.STORE,
         _user_list,
+    ),
+    Command(
+        "export",
+        "Write the accounts of all hosts to a file that other servers can read (XEP-0227).",
+        (Argument("users", "FILE", "The file; - for standard output."),),
+        Where.STORE,
+        _export,
+    ),
+    Command(
+        "import",
+        "Make the accounts of a file that a server has exported (XEP-0227).",
+        (Argument("users", "FILE", "The file, or a folder of such files; - for standard input."),),
+        Where.STORE,
+        _import,
     ),
     Command(
         "check",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
 import sys
@@ -16,6 +17,7 @@ from xmppd.config import Config, ConfigError
 from xmppd.ctl import output
 from xmppd.ctl.client import Client, NotRunning
 from xmppd.ctl.commands import COMMANDS, Arguments, Command, CommandError, Where
+from xmppd.ctl.portable import files
 from xmppd.ctl.users import Entry, Failed, read_users
 
 CONFIG_FILES = ("etc/xmppd.cfg", "/etc/xmppd/xmppd.cfg")
@@ -61,6 +63,8 @@ def _run(given: argparse.Namespace) -> int:
     with _connect(config, command) as connection:
         if users is not None:
             return _create_users(connection, command, users, as_json)
+        if command.name in ("export", "import"):
+            return _port(connection, config, command, arguments["users"], as_json)
         result = connection.call(command.name, arguments)
     output.as_json(result) if as_json else output.show(command.name, result)
     sys.stdout.flush()
@@ -109,6 +113,19 @@ def _create_users(
     output.as_json(result) if as_json else output.show(command.name, result)
     sys.stdout.flush()
     return 1 if failed else 0
+
+
+def _port(connection: Connection, config: Config, command: Command, name: str, as_json: bool) -> int:
+    """Write a file of users, or read one, and say what was left out."""
+    if command.name == "export":
+        result = files.export(connection, config.hosts, name, output.progress)
+        shown = sys.stderr if name == "-" else sys.stdout  # not into the file
+    else:
+        result, shown = files.import_(connection, name, output.progress), sys.stdout
+    with contextlib.redirect_stdout(shown):
+        output.as_json(result) if as_json else output.show(command.name, result)
+        sys.stdout.flush()
+    return 1 if result.get("failed") else 0
 
 
 # ---- arguments

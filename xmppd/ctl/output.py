@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -55,21 +55,26 @@ def table(headers: Sequence[str], rows: Rows) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how far `what` has come; gives a function to call with how many more are done.
-    It goes to standard error, so that the result stays clean."""
+def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Show on a terminal how far `what` has come; gives a function to call with how many more are done, and perhaps
+    how many more there are. `total` is None for bytes, of which nobody knows at first how many there are. It goes to
+    standard error, so that the result stays clean."""
     if not sys.stderr.isatty():
-        yield lambda count: None
+        yield lambda count, more=0: None
         return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn() if total is not None else DownloadColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task(escape(what), total=total)
-        yield lambda count: bar.advance(task, count)
+
+        def advance(count: int, more: int = 0) -> None:
+            bar.update(task, advance=count, total=(bar.tasks[0].total or 0) + more if more else None)
+
+        yield advance
 
 
 # ---- what each command shows
@@ -93,6 +98,24 @@ def _accounts(result: Any) -> None:
         ["account", "created", ""],
         ([a["jid"], a["created"], "" if a["enabled"] else "disabled"] for a in result),
     )
+
+
+def _exported(result: Any) -> None:
+    line(f"exported {result['accounts']} accounts")
+
+
+def _imported(result: Any) -> None:
+    for failure in result["failed"]:
+        error(f"{failure['jid']}: {failure['error']}")
+    for left_out in result["left_out"]:
+        first = f", first of {left_out['first']}" if left_out["first"] else ""
+        line(f"left out {left_out['count']} x {left_out['what']}{first}")
+    for mechanism, count in result["without"].items():
+        line(
+            f"{count} accounts have no keys for {mechanism}, and clients that choose it cannot log in to them:"
+            f" set disable_sasl_mechanisms = {mechanism}, {mechanism}-PLUS until they have new passwords"
+        )
+    line(f"imported {result['created']} accounts")
 
 
 def _status(result: Any) -> None:
@@ -133,6 +156,8 @@ _SHOWN: Mapping[str, Callable[[Any], None]] = {
     "user password": lambda result: line(f"{result['jid']} has a new password"),
     "user delete": lambda result: line(f"deleted {result['jid']}"),
     "user list": _accounts,
+    "export": _exported,
+    "import": _imported,
     "status": _status,
     "check": _findings,
 }

@@ -215,6 +215,11 @@ def _items(payload: domish.Element) -> dict[JID, domish.Element]:
     return items
 
 
+def stored(jid: JID) -> tuple[str, bytes]:
+    """An address as it is kept: its key, and its value."""
+    return _key(jid.full), jid.full.encode()
+
+
 def _key(jid: str) -> str:
     """Under which key an address is kept."""
     encoded = jid.encode()

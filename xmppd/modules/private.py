@@ -53,7 +53,7 @@ async def get(request: Request) -> bytes:
     if len(elements) != 1:
         raise StanzaError("not-acceptable", "a request is for one element")
     element = elements[0]
-    kept = await account.host.server.store.data.get(account.id, KIND, _key(element))
+    kept = await account.host.server.store.data.get(account.id, KIND, key_of(element))
     return tag("query", {"xmlns": ns.PRIVATE}, kept or tag(element.name, {"xmlns": str(element.uri)}))
 
 
@@ -68,7 +68,7 @@ async def change(request: Request) -> None:
     for element in elements:
         is_empty = not element.attributes and not element.children
         content = b"" if is_empty else serialise(element, ns.PRIVATE)
-        new[_key(element)] = new.get(_key(element), b"") + content
+        new[key_of(element)] = new.get(key_of(element), b"") + content
     record = account.get(Sizes)
     await record.lock.acquire()
     try:
@@ -107,7 +107,8 @@ def _elements(query: domish.Element) -> list[domish.Element]:
     return elements
 
 
-def _key(element: domish.Element) -> str:
+def key_of(element: domish.Element) -> str:
+    """Under which key an element is kept; raises `StanzaError` for one that is too long."""
     key = f"{element.name} {element.uri}"
     if len(key.encode()) > MAX_KEY:
         raise StanzaError("not-acceptable", f"a name with its namespace has at most {MAX_KEY} bytes")

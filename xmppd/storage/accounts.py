@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from .errors import AlreadyExists
 from .rows import Account, AccountRow, Credentials, NewAccount, ScramKeys
 from .schema import account, account_data, credential
+from .sql import Upsert
 
 if TYPE_CHECKING:
     from .store import Store
@@ -20,6 +21,9 @@ __all__ = ["Accounts"]
 
 # Parameters in one statement; SQLite's limit was 999 for long.
 _CHUNK = 500
+
+# When the password of an account was changed whose import has not ended; no other account has this time.
+_UNFINISHED = 0
 
 _NAMED = and_(account.c.host == bindparam("host"), account.c.localpart == bindparam("localpart"))
 _KEYS = (
@@ -43,6 +47,12 @@ _CHANGED = (
     update(account).where(account.c.id == bindparam("id_")).values(password_changed=bindparam("changed"))
 )
 _ENABLE = update(account).where(account.c.id == bindparam("id_")).values(enabled=bindparam("on"))
+_OPEN_IMPORTED = (
+    update(account)
+    .where(account.c.id == bindparam("id_"))
+    .values(enabled=True, password_changed=bindparam("changed"))
+)
+_PUT_KEYS = Upsert(credential)
 _LIST = (
     select(account)
     .where(account.c.host == bindparam("host"), account.c.localpart > bindparam("after"))
@@ -116,6 +126,46 @@ class Accounts:
             return existed
 
         return self._store.write(job)
+
+    def begin_import(self, host: str, localpart: str) -> Deferred[int]:
+        """Make an account that nobody can use before `end_import`, in place of one whose import did not end; fires with
+        its id. Fails with AlreadyExists where there is another."""
+        row = {**_new_row(host, localpart, self._store.now_ms()), "enabled": False, "password_changed": _UNFINISHED}
+
+        def job(connection: Connection) -> int | None:
+            found = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
+            if found is not None:
+                if not _is_unfinished(AccountRow(*found)):
+                    return None
+                connection.execute(_DELETE, {"id_": found.id})
+            (account_id,) = connection.execute(_INSERT, row).inserted_primary_key or (0,)
+            return int(account_id)
+
+        def made(account_id: int | None) -> int:
+            if account_id is None:
+                raise AlreadyExists(f"{localpart}@{host}")
+            return account_id
+
+        return self._store.write(job).addCallback(made)
+
+    def importing(self, host: str, localpart: str) -> Deferred[int | None]:
+        """The id of an account whose import has begun and not ended; None where there is no such account."""
+
+        def job(connection: Connection) -> int | None:
+            found = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
+            return int(found.id) if found is not None and _is_unfinished(AccountRow(*found)) else None
+
+        return self._store.write(job)
+
+    def put_credentials(self, account_id: int, credentials: Credentials) -> Deferred[None]:
+        """Keep what a password is checked with, beside what there is for other hashes."""
+        rows = _key_rows([(account_id, credentials)])
+        return self._store.write(lambda connection: _PUT_KEYS(connection, rows))
+
+    def end_import(self, account_id: int) -> Deferred[bool]:
+        """Open an account that was imported; fires with whether there is one."""
+        row = {"id_": account_id, "changed": self._store.now_ms()}
+        return self._store.write(lambda connection: _changes(connection, _OPEN_IMPORTED, row))
 
     def delete(self, account_id: int) -> Deferred[bool]:
         """Delete an account and all that belongs to it; fires with whether there was one."""
@@ -211,8 +261,18 @@ def _new_row(host: str, localpart: str, when: int) -> dict[str, Any]:
     }
 
 
+def _is_unfinished(row: AccountRow) -> bool:
+    return not row.enabled and row.password_changed == _UNFINISHED
+
+
 def _insert_keys(connection: Connection, accounts: Iterable[tuple[int, Credentials]]) -> None:
-    rows = [
+    rows = _key_rows(accounts)
+    if rows:
+        connection.execute(_INSERT_KEYS, rows)
+
+
+def _key_rows(accounts: Iterable[tuple[int, Credentials]]) -> list[dict[str, Any]]:
+    return [
         {
             "account_id": account_id,
             "hash": name,
@@ -224,8 +284,6 @@ def _insert_keys(connection: Connection, accounts: Iterable[tuple[int, Credentia
         for account_id, credentials in accounts
         for name, (salt, iterations, stored_key, server_key) in credentials.items()
     ]
-    if rows:
-        connection.execute(_INSERT_KEYS, rows)
 
 
 def _ids(connection: Connection, host: str, names: Sequence[str]) -> dict[str, int]:

@@ -53,6 +53,35 @@ def tag(name: str, attributes: Mapping[str, str | None] | None = None, *content:
     return b"%b>%b</%b>" % (head.encode(), inner, name.encode())
 
 
+class TreeBuilder:
+    """Makes a tree of what expat reports, with names as ``"URI local"``."""
+
+    def __init__(self) -> None:
+        self._open: list[domish.Element] = []
+
+    @property
+    def depth(self) -> int:
+        """How many elements are open."""
+        return len(self._open)
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """A start tag."""
+        uri, _, local = name.rpartition(" ")
+        attribs = {_attribute_key(key): value for key, value in attributes.items()}
+        element = domish.Element((uri, local), uri, attribs)
+        if self._open:
+            self._open[-1].addChild(element)
+        self._open.append(element)
+
+    def end(self) -> domish.Element:
+        """An end tag; returns the element that it ends."""
+        return self._open.pop()
+
+    def characters(self, text: str) -> None:
+        """Character data inside of an element."""
+        self._open[-1].addContent(text)
+
+
 def parse_tree(data: bytes, around: Mapping[str, str] | str = ns.CLIENT) -> domish.Element:
     """The tree of one element that a stream parser has let through, or that this server wrote.
 
@@ -61,29 +90,11 @@ def parse_tree(data: bytes, around: Mapping[str, str] | str = ns.CLIENT) -> domi
     """
     namespaces = {"": around} if isinstance(around, str) else around
     parser = expat.ParserCreate("UTF-8", " ")
-    roots: list[domish.Element] = []
-    open_elements: list[domish.Element] = []
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        uri, _, local = name.rpartition(" ")
-        attribs = {_attribute_key(key): value for key, value in attributes.items()}
-        element = domish.Element((uri, local), uri, attribs)
-        if len(open_elements) > 1:
-            open_elements[-1].addChild(element)
-        elif open_elements:
-            roots.append(element)
-        open_elements.append(element)
-
-    def end(name: str) -> None:
-        open_elements.pop()
-
-    def characters(text: str) -> None:
-        if len(open_elements) > 1:
-            open_elements[-1].addContent(text)
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = characters
+    builder = TreeBuilder()
+    ended: list[domish.Element] = []
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = lambda name: ended.append(builder.end())
+    parser.CharacterDataHandler = builder.characters
     parser.buffer_text = True
     declarations = {f"xmlns:{prefix}" if prefix else "xmlns": uri for prefix, uri in namespaces.items()}
     wrapper = tag("context", declarations)[:-2]
@@ -91,9 +102,11 @@ def parse_tree(data: bytes, around: Mapping[str, str] | str = ns.CLIENT) -> domi
         parser.Parse(b"%b>%b</context>" % (wrapper, data), True)
     except expat.ExpatError as error:
         raise ValueError(f"not well-formed: {error}") from None
+    roots = list(ended[-1].elements())
     if len(roots) != 1:
         raise ValueError("not one element")
-    return roots[0]
+    root: domish.Element = roots[0]
+    return root
 
 
 def _attribute_key(name: str) -> str | tuple[str, str]:

@@ -15,10 +15,11 @@ _COUNT = 2**12
 class Ids:
     """Makes ids. `now_ms` tells the time in milliseconds since 1970; `random` gives a number of so many bits."""
 
-    def __init__(self, now_ms: Callable[[], int], random: Callable[[int], int]) -> None:
+    def __init__(self, now_ms: Callable[[], int], random: Callable[[int], int], last: bytes | None = None) -> None:
+        """`last` is the id that was made before."""
         self._now_ms = now_ms
         self._random = random
-        self._last = (0, 0)
+        self._last = (time_of(last), int.from_bytes(last[6:8], "big") % _COUNT) if last is not None else (0, 0)
 
     def continue_after(self, id: bytes) -> None:
         """What comes sorts behind an id that there is already."""

@@ -30,7 +30,7 @@ MAX_PREFERENCES = Option(
 OPTIONS = (DEFAULT_POLICY, MAX_PREFERENCES)
 
 KIND = "mam"  # in the store: the preferences as JSON
-_KEY = "preferences"
+KEY = "preferences"
 
 
 @dataclass(slots=True)
@@ -44,12 +44,20 @@ class Preferences:
 
 def load(event: AccountLoading) -> None:
     """They come into memory with their account."""
-    stored = event.data[KIND].get(_KEY)
-    record = Preferences()
-    if stored is not None:
-        kept = json.loads(stored)
-        record = Preferences(kept["default"], frozenset(kept["always"]), frozenset(kept["never"]))
-    event.account.put(record)
+    stored = event.data[KIND].get(KEY)
+    event.account.put(Preferences() if stored is None else from_stored(stored))
+
+
+def from_stored(value: bytes) -> Preferences:
+    """What is in the store, read back."""
+    kept = json.loads(value)
+    return Preferences(kept["default"], frozenset(kept["always"]), frozenset(kept["never"]))
+
+
+def to_stored(record: Preferences) -> bytes:
+    """What is kept in the store."""
+    kept = {"default": record.default, "always": sorted(record.always), "never": sorted(record.never)}
+    return json.dumps(kept).encode()
 
 
 def wanted(account: Account, contact: JID) -> bool:
@@ -67,8 +75,9 @@ def wanted(account: Account, contact: JID) -> bool:
 
 def get(request: Request) -> bytes:
     """Section 2."""
-    assert request.account is not None
-    return _to_bytes(request.account)
+    account = request.account
+    assert account is not None
+    return to_bytes(account.get(Preferences), account.host.settings[DEFAULT_POLICY])
 
 
 async def change(request: Request) -> bytes:
@@ -76,21 +85,24 @@ async def change(request: Request) -> bytes:
     account = request.account
     assert account is not None
     record = account.get(Preferences)
-    default = request.payload.getAttribute("default")
+    new = read(request.payload, account.host.settings[MAX_PREFERENCES])
+    await account.host.server.store.data.put(account.id, KIND, KEY, to_stored(new))
+    record.default, record.always, record.never = new.default, new.always, new.never
+    return to_bytes(record, account.host.settings[DEFAULT_POLICY])
+
+
+def read(prefs: domish.Element, limit: int) -> Preferences:
+    """What an element says; raises `StanzaError` where it is wrong, or one of its lists is longer than `limit`."""
+    default = prefs.getAttribute("default")
     if default not in POLICIES:
         raise StanzaError("bad-request", "default is always, never or roster")
-    always = _addresses(account, request.payload, "always")
-    never = _addresses(account, request.payload, "never")
-    kept = {"default": default, "always": sorted(always), "never": sorted(never)}
-    await account.host.server.store.data.put(account.id, KIND, _KEY, json.dumps(kept).encode())
-    record.default, record.always, record.never = str(default), always, never
-    return _to_bytes(account)
+    return Preferences(str(default), _addresses(prefs, "always", limit), _addresses(prefs, "never", limit))
 
 
-def _addresses(account: Account, prefs: domish.Element, name: str) -> frozenset[str]:
+def _addresses(prefs: domish.Element, name: str, limit: int) -> frozenset[str]:
     lists = prefs.elements(ns.MAM, name)
     texts = [str(jid).strip() for each in lists for jid in each.elements(ns.MAM, "jid")]
-    if len(texts) > account.host.settings[MAX_PREFERENCES]:
+    if len(texts) > limit:
         raise StanzaError("policy-violation", "the preferences name too many addresses")
     try:
         return frozenset(parse(text).full for text in texts)
@@ -98,9 +110,9 @@ def _addresses(account: Account, prefs: domish.Element, name: str) -> frozenset[
         raise StanzaError("jid-malformed", str(error)) from None
 
 
-def _to_bytes(account: Account) -> bytes:
-    record = account.get(Preferences)
-    default = record.default or account.host.settings[DEFAULT_POLICY]
+def to_bytes(record: Preferences, policy: str) -> bytes:
+    """The element that says them; `policy` holds where the user has not chosen."""
+    default = record.default or policy
     lists = (_list(name, values) for name, values in (("always", record.always), ("never", record.never)))
     return tag("prefs", {"xmlns": ns.MAM, "default": default}, *lists)
 

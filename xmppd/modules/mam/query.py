@@ -17,6 +17,7 @@ from xmppd.wire.forms import form_bytes, read_form
 from xmppd.wire.jid import InvalidJID, parse
 from xmppd.wire.rsm import Page, UnsupportedPage, read_page, set_bytes
 from xmppd.wire.stanza import Stanza
+from xmppd.wire.stored import in_own_namespace
 from xmppd.wire.xml import tag
 
 MAX_RESULTS = Option(
@@ -182,9 +183,13 @@ async def _send(session: Session, found: list[Archived], queryid: str | None) ->
 
 
 def _result(session: Session, message: Archived, queryid: str | None) -> Stanza:
-    stored = message.stanza.replace(b"<message", b"<message xmlns='jabber:client'", 1)
-    delay = tag("delay", {"xmlns": ns.DELAY, "stamp": stamp(time_of(message.id))})
-    forwarded = tag("forwarded", {"xmlns": ns.FORWARD}, delay, stored)
-    result = tag("result", {"xmlns": ns.MAM, "queryid": queryid, "id": to_text(message.id)}, forwarded)
+    result = result_bytes(message, queryid)
     children = [(ns.MAM, "result", 0, len(result))]
     return Stanza("message", {}, result, children, sender=session.account.jid, to=session.jid)
+
+
+def result_bytes(message: Archived, queryid: str | None = None) -> bytes:
+    """Section 4.2: a message in its wrapping."""
+    delay = tag("delay", {"xmlns": ns.DELAY, "stamp": stamp(time_of(message.id))})
+    forwarded = tag("forwarded", {"xmlns": ns.FORWARD}, delay, in_own_namespace(message.stanza))
+    return tag("result", {"xmlns": ns.MAM, "queryid": queryid, "id": to_text(message.id)}, forwarded)

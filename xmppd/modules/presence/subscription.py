@@ -58,7 +58,7 @@ async def arriving(account: Account, stanza: Stanza) -> None:
         asked_anew = moves[-1].state.pending_in and not entry.state.pending_in
         if asked_anew and len(roster.requests) >= account.host.settings[MAX_REQUESTS]:
             raise StanzaError("resource-constraint", "too many requests wait for this user's answer")
-        return entry.with_state(contact.bare, moves[-1].state, _kept(stanza))
+        return entry.with_state(contact.bare, moves[-1].state, kept_request(stanza))
 
     def announce() -> None:
         """Before the push, so that clients know what it comes from (sections 3.1.6, 3.2.3 and 3.3.3)."""
@@ -76,8 +76,8 @@ async def arriving(account: Account, stanza: Stanza) -> None:
         await _tell_available(account, contact)
 
 
-def _kept(stanza: Stanza) -> bytes:
-    """The request as it is kept (section 3.1.3 wants the complete stanza)."""
+def kept_request(stanza: Stanza) -> bytes:
+    """A request as it is kept (section 3.1.3 wants the complete stanza)."""
     whole = stanza.to_bytes()
     if len(whole) <= MAX_REQUEST_BYTES:
         return whole
