@@ -1,13 +1,22 @@
-"""A server for each test that asks for one."""
+"""Servers for the tests that ask for one, and the clients that they are played with."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conversations.process import RunningServer
+from tests.conversations.resumable import Make, NodeClient, SlixmppClient
+
+XMPP_JS = "0.14"  # the version of @xmpp/client
+KINDS = ("slixmpp", "xmpp.js")
+INSTALL_PATIENCE = 300.0  # seconds for npm, which downloads
+COUPLES = 20  # of users of a server that several tests have; made at once, which takes no longer than for one
 
 
 @pytest.fixture
@@ -32,3 +41,66 @@ def server(make_server: Callable[..., RunningServer]) -> RunningServer:
     running = make_server().start()
     running.user("romeo", "juliet")
     return running
+
+
+@pytest.fixture(scope="session")
+def xmpp_js(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where @xmpp/client is installed; once, where pytest has a cache."""
+    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} missing; on Debian: apt-get install nodejs npm")
+    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
+    place = cache.mkdir("node") if cache is not None else tmp_path_factory.mktemp("node")
+    folder = place / f"xmpp-client-{XMPP_JS}"
+    if not folder.exists():
+        # Renamed when it is whole: another run may look for it at the same time.
+        with tempfile.TemporaryDirectory(dir=place) as temporary:
+            made = Path(temporary) / "made"
+            made.mkdir()
+            done = subprocess.run(
+                ["npm", "install", "--prefix", str(made), "--no-audit", "--no-fund", "--ignore-scripts",
+                 f"@xmpp/client@{XMPP_JS}"],
+                cwd=made, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            if not folder.exists():
+                made.rename(folder)
+    return folder
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The client that the test is about."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make(kind: str, request: pytest.FixtureRequest) -> Make:
+    """Makes clients of one kind."""
+    if kind == "slixmpp":
+        return SlixmppClient
+    folder: Path = request.getfixturevalue("xmpp_js")
+    return lambda server, link, name, resource: NodeClient(folder, link, name, resource)
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server for tests that leave it running; each has a couple of its own there."""
+    running = RunningServer(tmp_path_factory.mktemp("server")).start()
+    running.user(*(f"{name}{number}" for name in ("romeo", "juliet") for number in range(COUPLES)))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def couples() -> Iterator[tuple[str, str]]:
+    """The couples of `lasting`."""
+    return iter([(f"romeo{number}", f"juliet{number}") for number in range(COUPLES)])
+
+
+@pytest.fixture
+def couple(lasting: RunningServer, couples: Iterator[tuple[str, str]]) -> tuple[str, str]:
+    """The names of a romeo and a juliet that no other test has, on a server that runs."""
+    if not lasting.is_running():  # a test that restarts it has failed half-way
+        lasting.start()
+    return next(couples)

@@ -8,14 +8,14 @@ from typing import Any
 import slixmpp
 from slixmpp import ClientXMPP
 
-from tests.conversations.process import PATIENCE, RunningServer, unverified
+from tests.conversations.process import PATIENCE, LoggedProcess, unverified
 
 
 class Person(ClientXMPP):  # type: ignore[misc]
     """A client that logs in to `server`, and lets a test wait for what it hears."""
 
     def __init__(
-        self, server: RunningServer, name: str, resource: str, password: str = "secret",
+        self, server: LoggedProcess, name: str, resource: str, password: str = "secret",
         direct_tls: bool = False, mechanism: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(f"{name}@localhost/{resource}", password, sasl_mech=mechanism)

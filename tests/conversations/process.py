@@ -11,6 +11,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PATIENCE = 30.0  # seconds until a test gives up; nothing waits that long unless it is broken
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -28,39 +32,35 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-class RunningServer:
-    """One twistd. `start` waits for ``xmppd ready``; `stop` asks it to end and returns its status."""
+class LoggedProcess:
+    """A server in the foreground that says in its log when it is ready. What differs is up to each class."""
 
-    def __init__(self, folder: Path, extra: str = "", sections: str = "[host:localhost]\n") -> None:
+    READY = ""
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.tls_port = free_port()
-        self.config = folder / "xmppd.cfg"
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
-        self.write_config(extra, sections)
-
-    def write_config(self, extra: str = "", sections: str = "[host:localhost]\n") -> None:
-        """Write the configuration: loopback, this test's ports, and what the test adds."""
-        self.config.write_text(
-            "[xmppd]\ndata_path = var\ncertificates = certs\ninterfaces = 127.0.0.1\n"
-            f"c2s_ports = {self.port}\nc2s_direct_tls_ports = {self.tls_port}\n{extra}\n{sections}"
-        )
 
     def command(self) -> list[str]:
         """The command line, in the foreground."""
-        pid_file = f"--pidfile={self.folder / 'twistd.pid'}"
-        return [program("twistd"), "-n", pid_file, "xmppd", "-c", str(self.config)]
+        raise NotImplementedError
 
-    def start(self) -> RunningServer:
+    def environment(self) -> dict[str, str]:
+        """What the process has in its environment."""
+        return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+    def start(self) -> Self:
         """Start it and wait until it is ready."""
         self.process = subprocess.Popen(
             self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stderr=subprocess.STDOUT, text=True, errors="replace", env=self.environment(),
         )  # fmt: skip
         self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        self.wait_for("xmppd ready")
+        self.wait_for(self.READY)
         return self
 
     def _read(self, process: subprocess.Popen[str]) -> None:
@@ -89,20 +89,6 @@ class RunningServer:
                 self.lines.append(line)
         return "".join(self.lines)
 
-    def user(self, *names: str, password: str = "secret") -> None:
-        """Make accounts at localhost."""
-        accounts = "".join(f"{name}@localhost {password}\n" for name in names)
-        self.xmppctl("user", "create", "--file", "-", typed=accounts)
-
-    def xmppctl(self, *arguments: str, typed: str = "") -> str:
-        """Run xmppctl, with `typed` on its standard input; what it prints."""
-        done = subprocess.run(
-            [program("xmppctl"), "-c", str(self.config), *arguments],
-            input=typed, capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     def signal(self, number: int) -> None:
         """Send the process a signal."""
         assert self.process is not None
@@ -124,11 +110,52 @@ class RunningServer:
         status = self.process.wait(PATIENCE)
         return status
 
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self.process is not None and self.process.poll() is None
+
     def close(self) -> None:
         """Whatever the test did: nothing is left running."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.is_running():
             self.process.kill()
             self.process.wait(PATIENCE)
+
+
+class RunningServer(LoggedProcess):
+    """One twistd. `start` waits for ``xmppd ready``; `stop` asks it to end and returns its status."""
+
+    READY = "xmppd ready"
+
+    def __init__(self, folder: Path, extra: str = "", sections: str = "[host:localhost]\n") -> None:
+        super().__init__(folder)
+        self.config = folder / "xmppd.cfg"
+        self.write_config(extra, sections)
+
+    def write_config(self, extra: str = "", sections: str = "[host:localhost]\n") -> None:
+        """Write the configuration: loopback, this test's ports, and what the test adds."""
+        self.config.write_text(
+            "[xmppd]\ndata_path = var\ncertificates = certs\ninterfaces = 127.0.0.1\n"
+            f"c2s_ports = {self.port}\nc2s_direct_tls_ports = {self.tls_port}\n{extra}\n{sections}"
+        )
+
+    def command(self) -> list[str]:
+        """The command line, in the foreground."""
+        pid_file = f"--pidfile={self.folder / 'twistd.pid'}"
+        return [program("twistd"), "-n", pid_file, "xmppd", "-c", str(self.config)]
+
+    def user(self, *names: str, password: str = "secret") -> None:
+        """Make accounts at localhost."""
+        accounts = "".join(f"{name}@localhost {password}\n" for name in names)
+        self.xmppctl("user", "create", "--file", "-", typed=accounts)
+
+    def xmppctl(self, *arguments: str, typed: str = "") -> str:
+        """Run xmppctl, with `typed` on its standard input; what it prints."""
+        done = subprocess.run(
+            [program("xmppctl"), "-c", str(self.config), *arguments],
+            input=typed, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 def unverified() -> ssl.SSLContext:

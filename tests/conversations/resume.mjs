@@ -10,6 +10,11 @@ import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 const SM = "urn:xmpp:sm:3";
+const CARBONS = "urn:xmpp:carbons:2";
+const FORWARD = "urn:xmpp:forward:0";
+const MAM = "urn:xmpp:mam:2";
+const RSM = "http://jabber.org/protocol/rsm";
+const SID = "urn:xmpp:sid:0";
 const [folder, service, username, resource] = process.argv.slice(2);
 const installed = createRequire(path.join(folder, "package.json")).resolve("@xmpp/client");
 const { client, xml } = await import(pathToFileURL(installed).href);
@@ -43,8 +48,24 @@ xmpp.on("nonza", (element) => {
   }
 });
 xmpp.on("stanza", (stanza) => {
-  if (stanza.is("message") && stanza.getChild("body")) {
-    tell("message", { body: stanza.getChildText("body") });
+  if (!stanza.is("message")) {
+    return;
+  }
+  const result = stanza.getChild("result", MAM);
+  if (result !== undefined) {
+    results.push({ queryid: result.attrs.queryid, ...described(forwarded(result), result.attrs.id) });
+    return;
+  }
+  for (const way of ["sent", "received"]) {
+    const carbon = stanza.getChild(way, CARBONS);
+    if (carbon !== undefined && stanza.attrs.from === own()) {
+      const message = forwarded(carbon);
+      tell("message", { way, ...described(message, stanzaId(message)) });
+      return;
+    }
+  }
+  if (stanza.getChild("body")) {
+    tell("message", { way: "direct", ...described(stanza, stanzaId(stanza)) });
   }
 });
 sm.on("resumed", () => tell("resumed"));
@@ -52,12 +73,33 @@ sm.on("fail", (stanza) => tell("fail", { text: stanza.toString() }));
 sm.on("ack", tellWhenAcknowledged);
 
 let acknowledgementWanted = false;
+let results = []; // of the archive, since it was asked
+
+const own = () => xmpp.jid.bare().toString();
+const forwarded = (wrapping) => wrapping.getChild("forwarded", FORWARD).getChild("message", "jabber:client");
+
+function stanzaId(message) {
+  const ids = message.getChildren("stanza-id", SID).filter((element) => element.attrs.by === own());
+  return ids.length === 1 ? ids[0].attrs.id : "";
+}
+
+function described(message, id) {
+  const { from, to, id: messageId } = message.attrs;
+  return { id, sender: from, to, message_id: messageId, body: message.getChildText("body") };
+}
 
 function tellWhenAcknowledged() {
   if (acknowledgementWanted && sm.outbound_q.length === 0) {
     acknowledgementWanted = false;
     tell("acknowledged");
   }
+}
+
+// Version 0.14 does not count the answers that its iqCaller takes, and would be sent again what it has.
+async function ask(payload) {
+  const answer = await xmpp.iqCaller.request(xml("iq", { type: "set" }, payload));
+  sm.inbound += 1;
+  return answer;
 }
 
 const commands = {
@@ -76,8 +118,25 @@ const commands = {
     await xmpp.send(xml("r", { xmlns: SM })); // it would ask by itself as well, only later
     tellWhenAcknowledged();
   },
+  async copies() {
+    await ask(xml("enable", { xmlns: CARBONS }));
+    tell("copied");
+  },
+  async page({ size, edge, backwards }) {
+    const queryid = randomUUID();
+    results = [];
+    const place = backwards ? xml("before", {}, edge) : edge && xml("after", {}, edge);
+    const page = xml("set", { xmlns: RSM }, xml("max", {}, String(size)), place);
+    const answer = await ask(xml("query", { xmlns: MAM, queryid }, page));
+    const fin = answer.getChild("fin", MAM);
+    const set = fin.getChild("set", RSM);
+    const [first, last] = [set.getChildText("first"), set.getChildText("last")];
+    const messages = results.filter((result) => result.queryid === queryid);
+    tell("page", { messages, first, last, complete: fin.attrs.complete === "true" });
+  },
   async stop() {
     await xmpp.stop();
+    tell("stopped");
   },
 };
 

@@ -3,70 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conversations.people import Person
 from tests.conversations.process import RunningServer
-from tests.conversations.resumable import Client, Make, NodeClient, Scene, SlixmppClient
-
-XMPP_JS = "0.14"  # the version of @xmpp/client
-KINDS = ("slixmpp", "xmpp.js")
-INSTALL_PATIENCE = 300.0  # seconds for npm, which downloads
-
-
-@pytest.fixture(scope="session")
-def xmpp_js(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where @xmpp/client is installed; once, where pytest has a cache."""
-    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} missing; on Debian: apt-get install nodejs npm")
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
-    place = cache.mkdir("node") if cache is not None else tmp_path_factory.mktemp("node")
-    folder = place / f"xmpp-client-{XMPP_JS}"
-    if not folder.exists():
-        # Renamed when it is whole: another run may look for it at the same time.
-        with tempfile.TemporaryDirectory(dir=place) as temporary:
-            made = Path(temporary) / "made"
-            made.mkdir()
-            done = subprocess.run(
-                ["npm", "install", "--prefix", str(made), "--no-audit", "--no-fund", "--ignore-scripts",
-                 f"@xmpp/client@{XMPP_JS}"],
-                cwd=made, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
-            if not folder.exists():
-                made.rename(folder)
-    return folder
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """The client that the test is about."""
-    return str(request.param)
-
-
-@pytest.fixture
-def make(kind: str, request: pytest.FixtureRequest) -> Make:
-    """Makes clients of one kind."""
-    if kind == "slixmpp":
-        return SlixmppClient
-    folder: Path = request.getfixturevalue("xmpp_js")
-    return lambda server, link, name, resource: NodeClient(folder, link, name, resource)
-
-
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server for tests that leave it running, with a romeo and a juliet for each kind of client."""
-    running = RunningServer(tmp_path_factory.mktemp("server")).start()
-    running.user(*(f"{name}-{kind}" for name in ("romeo", "juliet") for kind in KINDS))
-    yield running
-    running.close()
+from tests.conversations.resumable import Client, Make, Scene, SlixmppClient
 
 
 async def hear(client: Client, count: int) -> list[str]:
@@ -74,13 +16,13 @@ async def hear(client: Client, count: int) -> list[str]:
     return [await client.hears() for _ in range(count)]
 
 
-def test_a_cut_connection(lasting: RunningServer, make: Make, kind: str) -> None:
-    his, her = f"romeo-{kind}@localhost", f"juliet-{kind}@localhost"
+def test_a_cut_connection(lasting: RunningServer, couple: tuple[str, str], make: Make) -> None:
+    his, her = (f"{name}@localhost" for name in couple)
 
     async def play() -> None:
         async with Scene(lasting) as scene:
-            juliet = await scene.enter(SlixmppClient, f"juliet-{kind}", "balcony")
-            romeo = await scene.enter(make, f"romeo-{kind}", "orchard")
+            juliet = await scene.enter(SlixmppClient, couple[1], "balcony")
+            romeo = await scene.enter(make, couple[0], "orchard")
 
             # What he says is lost on the way, and so are his acknowledgements.
             romeo.link.lose("up")

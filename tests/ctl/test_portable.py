@@ -184,6 +184,7 @@ def test_messages_that_waited_at_ejabberd_have_their_time_and_no_id_of_an_archiv
         assert text.startswith("<message from='romeo@localhost/orchard' to='juliet@localhost' ")
         assert body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in text
         assert "stanza-id" not in text
+        assert "archived" not in text
 
 
 @pytest.mark.parametrize("local", ["romeo", "juliet"])

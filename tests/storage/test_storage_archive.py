@@ -114,5 +114,8 @@ def test_a_page_is_found_by_an_index(store, pump, contact, limits):
 
     plan = " ".join(pump.run(store.read(explain))).lower()
     if store._database.sqlite:
-        assert ("archive_account_id_contact_id_resource_idx" if contact else "primary key") in plan
+        index = "archive_account_id_contact_id_idx (account_id=? and contact=?"
+        if "resource" in limits:
+            index = "archive_account_id_contact_resource_id_idx (account_id=? and contact=? and resource=?"
+        assert (index if contact else "primary key") in plan
     assert "temp" not in plan and "seq scan" not in plan

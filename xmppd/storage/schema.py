@@ -161,7 +161,8 @@ archive = Table(
     Column("contact", _Name, nullable=False),
     Column("resource", _Name, nullable=False),
     Column("stanza", LargeBinary, nullable=False),
-    Index(None, "account_id", "contact", "id", "resource"),
+    Index(None, "account_id", "contact", "id"),
+    Index(None, "account_id", "contact", "resource", "id"),
     sqlite_with_rowid=False,
 )
 

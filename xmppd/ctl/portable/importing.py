@@ -35,6 +35,7 @@ from xmppd.wire.xml import parse_tree, serialise
 
 MAX_ITERATIONS = 10_000_000  # of PBKDF2; who logs in with PLAIN has the server work that long
 OFFERED = ("SHA-1", "SHA-256")  # the hashes that new passwords are kept for, the better one last
+_ARCHIVED = "urn:xmpp:mam:tmp"  # which ejabberd still writes beside the ids of today
 _HASH_OF_SIZE = {digest_size(name): name for name in HASHES}
 _SUBSCRIPTIONS = frozenset({"none", "to", "from", "both"})
 
@@ -292,7 +293,7 @@ def _own_ids(account: Importing, stanza: Stanza) -> Stanza:
     """A message without the id of another server's archive, under which it is not to be found here."""
 
     def is_foreign(child: tuple[str, str, int, int]) -> bool:
-        if child[:2] != (ns.STANZA_ID, "stanza-id"):
+        if child[:2] not in ((ns.STANZA_ID, "stanza-id"), (_ARCHIVED, "archived")):
             return False
         element = parse_tree(stanza.child_bytes(child))
         return element.getAttribute("by") == account.jid.bare and _own_id(element.getAttribute("id", "")) is None

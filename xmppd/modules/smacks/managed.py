@@ -199,7 +199,11 @@ class Managed:
         """See `Keeper`. Where something was asked for of the store in this turn, a message's count goes with it. What
         presence and iqs cause may be caused twice."""
         self.machine.handled += 1
-        if stanza.name == "presence" or stanza.type == "set":
+        if stanza.type == "set":  # it may have been told that it has what a crash must not take away, such as carbons
+            self.journal.changed = True
+            self.book.due.add(self)
+            self.journal.save()
+        elif stanza.name == "presence":
             self.journal.changed = True
             self.book.due.add(self)
         elif stanza.name == "message" and self.session.host.server.store.collecting:
