@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +35,8 @@ from xmppd.wire import ns
 
 SHUTDOWN_SECONDS = 60.0  # for what is under way when the server is told to stop; the store has a limit of its own
 GOODBYE_SECONDS = 2.0  # for clients to read that it stops
+
+TOKEN_KEY_BYTES = 32
 
 Accepted = Callable[[socket.socket, str], None]
 
@@ -87,6 +91,25 @@ def add_hosts(server: Server, config: Config) -> None:
         modules.set_up(host)
 
 
+def token_key(folder: Path) -> bytes:
+    """The key that tokens are made with, from its file, which is made where it is not there. It is not in the store, so
+    that who has a copy of that has no tokens. Raises `OSError`."""
+    path = folder / "tokens.key"
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = b""
+    if len(key) < TOKEN_KEY_BYTES:
+        key = secrets.token_bytes(TOKEN_KEY_BYTES)
+        descriptor, temporary = tempfile.mkstemp(dir=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    return key
+
+
 class Xmppd(Service):
     """The running server. Everything that can fail because of its configuration fails in `__init__`, before
     anything is started: `CannotStart`."""
@@ -109,6 +132,10 @@ class Xmppd(Service):
         settings = self.config.server
         sockets = self._bind_all()
         self.server = build_server(self.config, open_store(self.config, self._reactor), self._reactor)
+        try:
+            self.server.token_key = token_key(settings[options.DATA_PATH])
+        except OSError as error:
+            raise settings.error(options.DATA_PATH, f"tokens.key: {error.strerror or error}") from None
         certificates = Certificates(settings[options.CERTIFICATES], self.server.hosts, time.time, b"xmpp-client")
         self.clients = ClientService(self.server, certificates, self._reactor)
         for listening, direct_tls in sockets:

@@ -26,7 +26,7 @@ from xmppd.config import (
 )
 from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, modules, roster
-from xmppd.net import addresses, c2s, pace, sasl, service
+from xmppd.net import addresses, authentication, c2s, pace, service
 from xmppd.wire.jid import JID, parse, prepare_domain
 
 SERVER = Scope.SERVER
@@ -115,7 +115,7 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
         "Modules": modules.OPTIONS,
         "Accounts": (*accounts.OPTIONS, *binding.OPTIONS, *roster.OPTIONS),
         "Clients": (*c2s.OPTIONS, *pace.OPTIONS, *service.OPTIONS),
-        "Logging in": (*sasl.OPTIONS, *addresses.OPTIONS),
+        "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),
     }
     for name, options in modules.options(modules.available()).items():
         if options:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from xmppd.auth.credentials import Credentials, made_up, make, salted_password
-from xmppd.auth.mechanism import AuthenticationFailed, Exchange
+from xmppd.auth.mechanism import AuthenticationFailed, Exchange, Token
 from xmppd.auth.offer import Offer
 
 T = TypeVar("T")
@@ -61,7 +61,11 @@ def make_exchange(
     async def derive(password: bytes, salt: bytes, iterations: int, hash_name: str) -> bytes:
         return salted_password(password, salt, iterations, hash_name)
 
+    async def tokens(username: str) -> Sequence[Token]:
+        return ()
+
     parts: dict[str, Any] = {
+        "tokens": tokens,
         "host": "example.org",
         "offered": EVERYTHING,
         "lookup": lookup,

@@ -58,13 +58,14 @@ def test_made_credentials() -> None:
     assert made.keys == {
         "SHA-1": derive("wherefore", "SHA-1", b"\1" * SALT_LENGTH, DEFAULT_ITERATIONS),
         "SHA-256": derive("wherefore", "SHA-256", b"\2" * SALT_LENGTH, DEFAULT_ITERATIONS),
+        "SHA-512": derive("wherefore", "SHA-512", b"\3" * SALT_LENGTH, DEFAULT_ITERATIONS),
     }
     assert DEFAULT_ITERATIONS >= 4096  # RFC 7677 section 4
 
 
 def test_every_salt_is_new() -> None:
     salts = {keys.salt for _ in range(2) for keys in make("wherefore", iterations=1).keys.values()}
-    assert len(salts) == 4
+    assert len(salts) == 2 * len(HASHES)
 
 
 def test_made_up_keys_look_like_real_ones_and_stay() -> None:

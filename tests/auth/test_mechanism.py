@@ -50,13 +50,13 @@ def test_a_failure_has_no_other_condition() -> None:
 def test_not_admitted(credentials: Credentials | None, matches: bool, condition: str) -> None:
     account = Account("SHA-1", decoy("juliet", "SHA-1"), credentials)
     with pytest.raises(AuthenticationFailed) as caught:
-        account.admit(matches)
+        account.admit(lambda keys: matches)
     assert (caught.value.condition, caught.value.text) == (condition, None)
 
 
 def test_admitted() -> None:
     romeo = ACCOUNTS["romeo"]
-    Account("SHA-1", romeo.keys["SHA-1"], romeo).admit(True)
+    Account("SHA-1", romeo.keys["SHA-1"], romeo).admit(lambda keys: True)
 
 
 @pytest.mark.parametrize(

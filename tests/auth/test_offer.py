@@ -18,26 +18,26 @@ TYPES = ("tls-exporter", "tls-server-end-point")
         pytest.param({"secure": True, "channel_bindings": TYPES}, STRONGEST_FIRST, TYPES, id="TLS"),
         pytest.param(
             {"secure": True, "channel_bindings": []},
-            ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
+            ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
             (),
             id="behind a proxy",
         ),
         pytest.param({"secure": False, "channel_bindings": TYPES}, (), (), id="no TLS"),
         pytest.param(
             {"secure": False, "channel_bindings": TYPES, "allow_insecure": True},
-            ("SCRAM-SHA-256", "SCRAM-SHA-1"),
+            ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"),
             (),
             id="no TLS, allowed",
         ),
         pytest.param(
             {"secure": False, "channel_bindings": TYPES, "allow_plain": True},
-            ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
+            ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
             (),
             id="no TLS, PLAIN allowed",
         ),
         pytest.param(
             {"secure": True, "channel_bindings": TYPES, "disabled": ["PLAIN", "SCRAM-SHA-1"]},
-            ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256"),
+            ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256"),
             TYPES,
             id="disabled",
         ),
@@ -45,11 +45,20 @@ TYPES = ("tls-exporter", "tls-server-end-point")
             {
                 "secure": True,
                 "channel_bindings": TYPES,
-                "disabled": {"SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"},
+                "disabled": {"SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS"},
             },
-            ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
+            ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
             (),
             id="no types without -PLUS",
+        ),
+        pytest.param(
+            {"secure": True, "channel_bindings": TYPES, "hashes": {"SHA-1", "SHA-256"}},
+            ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
+            TYPES,
+            id="hashes with keys",
+        ),
+        pytest.param(
+            {"secure": True, "channel_bindings": TYPES, "hashes": ()}, ("PLAIN",), (), id="no hash with keys"
         ),
     ],
 )
@@ -59,8 +68,10 @@ def test_offer(arguments: dict, mechanisms: tuple[str, ...], types: tuple[str, .
 
 def test_strongest_first() -> None:
     assert STRONGEST_FIRST == (
+        "SCRAM-SHA-512-PLUS",
         "SCRAM-SHA-256-PLUS",
         "SCRAM-SHA-1-PLUS",
+        "SCRAM-SHA-512",
         "SCRAM-SHA-256",
         "SCRAM-SHA-1",
         "PLAIN",

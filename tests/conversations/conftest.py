@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conversations import gajim
+from tests.conversations.gajim import RealGajim
 from tests.conversations.process import RunningServer
 from tests.conversations.resumable import Make, NodeClient, SlixmppClient
 
@@ -49,23 +51,52 @@ def xmpp_js(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} missing; on Debian: apt-get install nodejs npm")
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
-    place = cache.mkdir("node") if cache is not None else tmp_path_factory.mktemp("node")
-    folder = place / f"xmpp-client-{XMPP_JS}"
+
+    def install(folder: Path) -> None:
+        done = subprocess.run(
+            ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts",
+             f"@xmpp/client@{XMPP_JS}"],
+            cwd=folder, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return installed("node", f"xmpp-client-{XMPP_JS}", install, pytestconfig, tmp_path_factory)
+
+
+def installed(
+    kind: str, name: str, install: Callable[[Path], None], config: pytest.Config, paths: pytest.TempPathFactory
+) -> Path:
+    """The folder that `install` has filled; once, where pytest has a cache."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    place = cache.mkdir(kind) if cache is not None else paths.mktemp(kind)
+    folder = place / name
     if not folder.exists():
         # Renamed when it is whole: another run may look for it at the same time.
         with tempfile.TemporaryDirectory(dir=place) as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
-            done = subprocess.run(
-                ["npm", "install", "--prefix", str(made), "--no-audit", "--no-fund", "--ignore-scripts",
-                 f"@xmpp/client@{XMPP_JS}"],
-                cwd=made, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
+            install(made)
             if not folder.exists():
                 made.rename(folder)
     return folder
+
+
+@pytest.fixture
+def make_gajim(
+    tmp_path: Path, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[int, str, str], RealGajim]]:
+    """Makes clients with nbxmpp, for a port, a user and a resource, and ends them."""
+    python = gajim.python_with_gi()
+    folder = installed("python", f"nbxmpp-{gajim.NBXMPP}", gajim.install, pytestconfig, tmp_path_factory)
+    made: list[RealGajim] = []
+
+    def make(port: int, name: str, resource: str) -> RealGajim:
+        made.append(RealGajim(tmp_path, python, folder, port, name, resource))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
 
 
 @pytest.fixture(params=KINDS)

@@ -300,6 +300,7 @@ class NodeClient(Client):
                 self.heard.put_nowait((happened["way"], Message(*(happened[name] for name in Message._fields))))
             elif event in ("online", "resumed"):
                 self.disconnected.clear()
+                self.jid = happened.get("jid", self.jid)
                 self.sessions.put_nowait(event)
             elif event == "disconnect":
                 self.disconnected.set()

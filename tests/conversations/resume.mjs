@@ -1,6 +1,7 @@
 // @xmpp/client for tests: commands come as lines of JSON on standard input, and what happens goes to standard output.
 //
-// node resume.mjs FOLDER SERVICE USERNAME RESOURCE; @xmpp/client is installed in FOLDER.
+// node resume.mjs FOLDER SERVICE USERNAME RESOURCE [ID]; @xmpp/client is installed in FOLDER. With the ID of a user
+// agent it logs in by SASL2, and later with the token that it gets; without, it does as clients did before there was that.
 
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
@@ -15,7 +16,8 @@ const FORWARD = "urn:xmpp:forward:0";
 const MAM = "urn:xmpp:mam:2";
 const RSM = "http://jabber.org/protocol/rsm";
 const SID = "urn:xmpp:sid:0";
-const [folder, service, username, resource] = process.argv.slice(2);
+const SASL2 = "urn:xmpp:sasl:2";
+const [folder, service, username, resource, id] = process.argv.slice(2);
 const installed = createRequire(path.join(folder, "package.json")).resolve("@xmpp/client");
 const { client, xml } = await import(pathToFileURL(installed).href);
 
@@ -23,21 +25,40 @@ function tell(event, more = {}) {
   process.stdout.write(`${JSON.stringify({ event, ...more })}\n`);
 }
 
+// The one that it would make itself needs a newer Node.js than Debian 12 has.
+const software = [xml("software", { version: "0.14" }, "xmpp.js"), xml("device", {}, resource)];
+const userAgent = xml("user-agent", { id: id ?? randomUUID() }, ...software);
 const xmpp = client({
   service,
   domain: "localhost",
   username,
   // Without a word on it SCRAM-SHA-1 is taken, whose hashing keeps this client busy for a second.
-  credentials: (authenticate) => authenticate({ username, password: "secret" }, "PLAIN"),
+  credentials: async (authenticate, _mechanisms, fast) =>
+    authenticate({ username, password: "secret", token: await fast?.fetch() }, "PLAIN", userAgent),
   resource,
-  // The one that it would make itself needs a newer Node.js than Debian 12 has.
-  userAgent: xml("user-agent", { id: randomUUID() }),
+  userAgent,
 });
 const sm = xmpp.streamManagement;
 xmpp.reconnect.delay = 100;
 
 xmpp.on("error", (error) => tell("error", { text: String(error) }));
-xmpp.on("online", (address) => tell("online", { jid: address.toString() }));
+if (id === undefined) {
+  xmpp.prependListener("element", (element) => {
+    if (element.is("features")) {
+      element.children = element.children.filter((feature) => !feature.is("authentication", SASL2));
+    }
+  });
+}
+xmpp.on("online", (address) => {
+  tell("online", { jid: address.toString() });
+  setImmediate(() => sm.enabled && tell("enabled")); // together with its resource
+});
+xmpp.on("send", (element) => {
+  if (element.is("authenticate", SASL2)) {
+    const asked = element.getChildElements().map((child) => child.name);
+    tell("authenticate", { mechanism: element.attrs.mechanism, asked });
+  }
+});
 xmpp.on("disconnect", () => tell("disconnect"));
 xmpp.on("nonza", (element) => {
   if (element.is("enabled", SM)) {

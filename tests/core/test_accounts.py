@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 
 from tests.core.test_failing_store import broken
 from tests.support.world import World
+from xmppd.auth.credentials import HASHES
+from xmppd.core.accounts import LOOK_SECONDS
 from xmppd.core.events import AccountLoading
 from xmppd.storage import AlreadyExists, StorageError
 
@@ -88,3 +90,57 @@ def test_a_deleted_account_is_gone_at_once() -> None:
     romeo = world.login("romeo@example.org/orchard")
     romeo.sends("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
     assert len(romeo.takes()[0]) == 0
+
+
+# ---- what is offered
+
+
+def imported(world: World, local: str, *hashes: str) -> None:
+    """An account with keys for these hashes alone."""
+    keys = dict.fromkeys(hashes, (b"salt", 1, b"stored", b"server"))
+    world.result(world.store.accounts.create("example.org", local, keys))
+
+
+@pytest.mark.parametrize(
+    ("everybody", "offered"),
+    [
+        ([], set(HASHES)),
+        ([()], set(HASHES)),  # nobody can log in, whatever is offered
+        ([tuple(HASHES)], set(HASHES)),
+        ([tuple(HASHES), ("SHA-1",)], {"SHA-1"}),
+        ([tuple(HASHES), ("SHA-1",), ()], {"SHA-1"}),
+        ([("SHA-1", "SHA-256"), ("SHA-256", "SHA-512")], {"SHA-256"}),
+        ([("SHA-1",), ("SHA-512",)], {"SHA-1", "SHA-512"}),
+    ],
+)
+def test_the_hashes_that_every_account_has_keys_for_are_offered(
+    everybody: list[tuple[str, ...]], offered: set[str]
+) -> None:
+    world = World()
+    for number, hashes in enumerate(everybody):
+        imported(world, f"n{number}", *hashes)
+    world.run(world.host.accounts.look_at_hashes())
+    assert world.host.accounts.hashes == offered
+
+
+def test_what_an_account_lacks_is_not_offered_from_then_on_until_it_has_a_new_password() -> None:
+    world = World()
+    accounts = world.host.accounts
+    imported(world, "romeo", "SHA-1")
+    accounts.lacks({"SHA-1"})
+    assert accounts.hashes == {"SHA-1"}
+    world.advance(LOOK_SECONDS)
+    assert accounts.hashes == {"SHA-1"}
+    account = world.run(accounts.load("romeo"))
+    assert account is not None
+    world.run(accounts.set_password(account, "secret"))
+    assert accounts.hashes == {"SHA-1"}
+    world.advance(LOOK_SECONDS)
+    assert accounts.hashes == set(HASHES)
+
+
+def test_an_account_without_keys_or_with_all_of_them_lacks_nothing_that_is_offered() -> None:
+    accounts = World().host.accounts
+    accounts.lacks(())
+    accounts.lacks(HASHES)
+    assert accounts.hashes == set(HASHES)

@@ -140,6 +140,7 @@ def test_the_order_of_a_host() -> None:
         "Arriving CLEAN core.cleaning.clean",
         "Arriving DELIVER modules.presence.arriving",
         "BecomingAvailable DELIVER modules.offline.deliver",
+        "BoundInline DELIVER modules.offline.at_binding",
         "Ended DELIVER modules.presence.broadcast.ended",
         "HibernationEnded DELIVER modules.presence.broadcast.resumed",
         "Sent CLEAN core.cleaning.clean_sent",

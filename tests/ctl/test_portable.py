@@ -113,10 +113,10 @@ def localhost(config_path: Path) -> World:
 
 
 REAL = {
-    "ejabberd/plain": {"SHA-1", "SHA-256"},
+    "ejabberd/plain": {"SHA-1", "SHA-256", "SHA-512"},
     "ejabberd/scram-sha-1": {"SHA-1"},
     "ejabberd/scram-sha-512": {"SHA-512"},
-    "prosody/plain": {"SHA-1", "SHA-256"},
+    "prosody/plain": {"SHA-1", "SHA-256", "SHA-512"},
     "prosody/scram-sha-1": {"SHA-1"},
     "prosody/scram-sha-256-hash": {"SHA-256"},
 }
@@ -348,8 +348,11 @@ def test_elements_are_lists_of_three_texts(world: World, elements: Any) -> None:
 
 
 def test_mechanisms_that_an_account_has_no_keys_for_are_told(import_user: Callable[..., Any]) -> None:
-    assert import_user(scram("SCRAM-SHA-1", key="A" * 27 + "="))["without"] == {"SCRAM-SHA-256": 1}
-    assert import_user(scram("SCRAM-SHA-256", key="A" * 43 + "="), "name='romeo'")["without"] == {}
+    without = import_user(scram("SCRAM-SHA-1", key="A" * 27 + "="))["without"]
+    assert without == {"SCRAM-SHA-256": 1, "SCRAM-SHA-512": 1}
+    without = import_user(scram("SCRAM-SHA-256", key="A" * 43 + "="), "name='romeo'")["without"]
+    assert without == {"SCRAM-SHA-1": 1, "SCRAM-SHA-512": 1}
+    assert import_user("", "name='tybalt' password='pw'")["without"] == {}
     assert "needs a new password" in import_user("", "name='nurse'")["left_out"][0]["what"]
 
 

@@ -381,8 +381,9 @@ def test_another_password(to: str, username: str) -> None:
     assert [(event.account.jid.full, event.by and event.by.jid.full) for event in changed] == [
         ("bill@example.org", "bill@example.org/globe")
     ]
-    other.sends("<iq type='get' id='p' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")  # it goes on
-    other.receives("<iq type='result' id='p' from='example.org' to='bill@example.org/theatre'/>")
+    other.receives_stream_error("not-authorized")
+    bill.sends("<iq type='get' id='p' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")  # it goes on
+    bill.receives("<iq type='result' id='p' from='example.org' to='bill@example.org/globe'/>")
 
 
 def test_another_password_by_a_data_form() -> None:

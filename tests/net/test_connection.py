@@ -495,8 +495,10 @@ def test_bindings_are_the_clients(name: str, certificates: Certificates) -> None
 
 def test_bindings_under_tls_1_2(certificates: Certificates) -> None:
     pair = Pair().start_tls(certificates, SSL.TLS1_2_VERSION)
+    assert pair.peer.tls is not None
     assert pair.connection.channel_binding("tls-exporter") is None
     assert pair.connection.channel_binding("tls-server-end-point") is not None
+    assert pair.connection.channel_binding("tls-unique") == pair.peer.tls.get_finished() != b""
     end(pair)
 
 

@@ -41,9 +41,11 @@ def features(player: Player) -> list[str]:
     return names
 
 
-SCRAM = ["SCRAM-SHA-256", "SCRAM-SHA-1"]
-PLUS = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"]
+SCRAM = ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"]
+PLUS = ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"]
 TYPES = ["sasl-channel-binding", "tls-exporter", "tls-server-end-point"]
+ENCRYPTED = ["authentication", "config-version"]
+BOUND = [ENCRYPTED[0], *TYPES, ENCRYPTED[1]]
 
 
 @pytest.mark.parametrize(
@@ -51,24 +53,28 @@ TYPES = ["sasl-channel-binding", "tls-exporter", "tls-server-end-point"]
     [
         ("", {"secure": False}, ["starttls", "required"]),
         ("", {"secure": False, "bindings": BINDINGS}, ["starttls", "required"]),
-        ("", {}, ["mechanisms", *SCRAM, "PLAIN"]),
-        ("", {"direct_tls": True}, ["mechanisms", *SCRAM, "PLAIN"]),
-        ("", {"bindings": BINDINGS}, ["mechanisms", *PLUS, *SCRAM, "PLAIN", *TYPES]),
-        ("", {"bindings": {"tls-server-end-point": b"x"}}, ["mechanisms", *PLUS, *SCRAM, "PLAIN", TYPES[0], TYPES[2]]),
+        ("", {}, ["mechanisms", *SCRAM, "PLAIN", *ENCRYPTED]),
+        ("", {"direct_tls": True}, ["mechanisms", *SCRAM, "PLAIN", *ENCRYPTED]),
+        ("", {"bindings": BINDINGS}, ["mechanisms", *PLUS, *SCRAM, "PLAIN", *BOUND]),
+        (
+            "",
+            {"bindings": {"tls-server-end-point": b"x"}},
+            ["mechanisms", *PLUS, *SCRAM, "PLAIN", ENCRYPTED[0], TYPES[0], TYPES[2], ENCRYPTED[1]],
+        ),
         (CLEAR, {"secure": False}, ["starttls", "mechanisms", *SCRAM]),
         (
             f"{CLEAR}\nallow_unencrypted_plain_auth = yes",
             {"secure": False},
             ["starttls", "mechanisms", *SCRAM, "PLAIN"],
         ),
-        (CLEAR, {}, ["mechanisms", *SCRAM, "PLAIN"]),
-        ("disable_sasl_mechanisms = PLAIN, SCRAM-SHA-1", {}, ["mechanisms", "SCRAM-SHA-256"]),
+        (CLEAR, {}, ["mechanisms", *SCRAM, "PLAIN", *ENCRYPTED]),
+        ("disable_sasl_mechanisms = PLAIN, SCRAM-SHA-1", {}, ["mechanisms", *SCRAM[:2], *ENCRYPTED]),
         (
-            "disable_sasl_mechanisms = SCRAM-SHA-1-PLUS, SCRAM-SHA-256-PLUS",
+            f"disable_sasl_mechanisms = {', '.join(PLUS)}",
             {"bindings": BINDINGS},
-            ["mechanisms", *SCRAM, "PLAIN"],
+            ["mechanisms", *SCRAM, "PLAIN", *ENCRYPTED],
         ),
-        ("disable_sasl_mechanisms = PLAIN, SCRAM-SHA-1, SCRAM-SHA-256", {}, []),
+        (f"disable_sasl_mechanisms = PLAIN, {', '.join(SCRAM)}", {}, []),
     ],
 )
 def test_features_before_authentication(config: str, connection: dict[str, object], expected: list[str]) -> None:
@@ -85,7 +91,7 @@ def test_features_after_starttls() -> None:
     player.receives(f"<proceed xmlns='{TLS}'/>")
     player.opens()
     player.receives_header()
-    assert features(player) == ["mechanisms", *PLUS, *SCRAM, "PLAIN", *TYPES]
+    assert features(player) == ["mechanisms", *PLUS, *SCRAM, "PLAIN", *BOUND]
 
 
 @pytest.mark.parametrize(("config", "secure"), [("", True), (CLEAR, False), (CLEAR, True)])

@@ -29,11 +29,12 @@ def test_an_account_is_found_as_it_was_made(store, pump):
     # In the same turn, thus in the same transaction.
     found = store.accounts.find_with_credentials(HOST, "juliet")
     account_id = pump.run(made)
-    account, keys = pump.run(found)
+    account, keys, data = pump.run(found)
     assert (account.id, account.host, account.localpart) == (account_id, HOST, "juliet")
     assert (account.created, account.password_changed, account.enabled) == (12500, 12500, True)
     assert account.enabled is True
     assert keys == KEYS and all(isinstance(key.salt, bytes) for key in keys.values())
+    assert data == {}
     assert pump.run(store.accounts.find(HOST, "juliet")) == account
     assert pump.run(store.accounts.credentials(account_id)) == KEYS
 
@@ -48,8 +49,22 @@ def test_who_is_not_there_is_not_found(store, pump):
 
 def test_an_account_without_credentials_is_found(store, pump):
     pump.run(store.accounts.create(HOST, "juliet", {}, when=7))
-    account, keys = pump.run(store.accounts.find_with_credentials(HOST, "juliet"))
+    account, keys, _ = pump.run(store.accounts.find_with_credentials(HOST, "juliet"))
     assert keys == {} and account.created == 7
+
+
+def test_what_is_kept_for_an_account_under_a_kind_is_found_with_its_credentials(store, pump):
+    juliet = pump.run(store.accounts.create(HOST, "juliet", KEYS))
+    other = pump.run(store.accounts.create(HOST, "romeo", {}))
+    for account, kind, keys in ((juliet, "grants", "ab"), (juliet, "x", "c"), (other, "grants", "d")):
+        for key in keys:
+            store.data.put(account, kind, key, key.encode())
+    found = pump.run(store.accounts.find_with_credentials(HOST, "juliet", "grants"))
+    assert (found.account.id, found.credentials, found.data) == (juliet, KEYS, {"a": b"a", "b": b"b"})
+    assert pump.run(store.accounts.find_with_credentials(HOST, "juliet", "y")).data == {}
+    assert pump.run(store.accounts.find_with_credentials(HOST, "juliet")).data == {}
+    assert pump.run(store.accounts.find_with_credentials(HOST, "romeo", "grants")).data == {"d": b"d"}
+    assert pump.run(store.accounts.find_with_credentials(HOST, "nobody", "grants")) is None
 
 
 def test_a_second_account_of_a_name_is_refused_and_changes_nothing(store, pump):
@@ -120,9 +135,9 @@ def test_new_credentials_replace_all_old_ones(store, pump):
     other = pump.run(store.accounts.create(HOST, "romeo", KEYS, when=1))
     new = {"SHA-512": ScramKeys(b"a", 1, b"b", b"c")}
     assert pump.run(store.accounts.set_credentials(account, new, 99)) is True
-    row, keys = pump.run(store.accounts.find_with_credentials(HOST, "juliet"))
+    row, keys, _ = pump.run(store.accounts.find_with_credentials(HOST, "juliet"))
     assert keys == new and (row.created, row.password_changed) == (1, 99)
-    row, keys = pump.run(store.accounts.find_with_credentials(HOST, "romeo"))
+    row, keys, _ = pump.run(store.accounts.find_with_credentials(HOST, "romeo"))
     assert keys == KEYS and row.id == other and row.password_changed == 1
     assert pump.run(store.accounts.set_credentials(99, new, 99)) is False
 
@@ -158,7 +173,7 @@ def test_many_accounts_are_one_transaction(store, pump):
     assert pump.run(store.accounts.create_many(HOST, rows)) == ["n0007", "n0008"]
     assert store.groups == before + 1
     assert pump.run(store.accounts.count(HOST)) == 1200
-    account, keys = pump.run(store.accounts.find_with_credentials(HOST, "n0008"))
+    account, keys, _ = pump.run(store.accounts.find_with_credentials(HOST, "n0008"))
     assert keys["SHA-1"].salt == b"8" and account.created == 8
     assert pump.run(store.accounts.find_with_credentials(HOST, "n0007")).credentials == KEYS
     assert pump.run(store.accounts.create_many(HOST, [])) == []

@@ -78,6 +78,31 @@ def test_the_ends(store, pump, juliet):
     assert pump.run(store.archive.ends(nobody)) is None
 
 
+@pytest.mark.parametrize(("until", "last"), [(id(9), 9), (id(99), 9), (id(8), 8), (id(0), 0)])
+def test_the_end_up_to_an_id(store, pump, juliet, until, last):
+    assert pump.run(store.archive.ends(juliet, until)) == (id(0), id(last))
+
+
+def test_the_end_up_to_an_id_that_is_not_there(store, pump, juliet):
+    pump.run(store.archive.append(juliet, id(20), ROMEO, "", b"20"))
+    assert pump.run(store.archive.ends(juliet, id(15))) == (id(0), id(9))
+    assert pump.run(store.archive.ends(juliet, id(9) + b"\xff")) == (id(0), id(9))
+    pump.run(store.archive.expire(juliet, id(9), 100))
+    assert pump.run(store.archive.ends(juliet, id(5))) is None
+    assert pump.run(store.archive.ends(juliet, id(15))) == (id(9), id(9))
+
+
+def test_an_archive_holds_what_was_kept_before_the_question(store, pump, juliet):
+    other = pump.run(store.accounts.find("example.org", "other")).id
+    store.archive.append(juliet, id(50), ROMEO, "", b"50")
+    held = store.archive.holds(juliet, [id(3), id(99), id(50), id(3), id(51)])
+    store.archive.append(juliet, id(51), ROMEO, "", b"51")
+    assert pump.run(held) == {id(3), id(50)}
+    assert pump.run(store.archive.holds(other, [id(3), id(50)])) == {id(3)}
+    assert pump.run(store.archive.holds(juliet, [])) == set()
+    assert pump.run(store.archive.holds(99, [id(3)])) == set()
+
+
 def test_the_oldest_go_first_and_a_few_at_a_time(store, pump, juliet):
     assert pump.run(store.archive.expire(juliet, id(5), 3)) == 3
     assert page(store, pump, juliet) == list(range(3, 10))

@@ -131,6 +131,88 @@ def test_data_of_an_account(store, pump, juliet, other):
     assert pump.run(data.get(other, "private", "a")) == b"another's"
 
 
+def test_data_is_changed_by_what_it_was(store, pump, juliet):
+    seen = []
+
+    def longer(value):
+        seen.append(value)
+        return (value or b"") + b"x", len(seen)
+
+    data = store.data
+    data.put(juliet, "other", "a", b"another kind")
+    # In one turn: none of them misses what another has made.
+    together = [data.change(juliet, "private", "a", longer) for _ in range(3)]
+    assert [pump.run(deferred) for deferred in together] == [1, 2, 3]
+    assert seen == [None, b"x", b"xx"]
+    assert pump.run(data.all(juliet, "private")) == {"a": b"xxx"}
+    assert pump.run(data.get(juliet, "other", "a")) == b"another kind"
+
+
+def test_a_change_to_nothing_forgets(store, pump, juliet, other):
+    data = store.data
+    for account in (juliet, other):
+        for key in "ab":
+            pump.run(data.put(account, "private", key, b"1"))
+    assert pump.run(data.change(juliet, "private", "a", lambda value: (None, value))) == b"1"
+    assert pump.run(data.all(juliet, "private")) == {"b": b"1"}
+    assert pump.run(data.all(other, "private")) == {"a": b"1", "b": b"1"}
+    assert pump.run(data.change(juliet, "private", "a", lambda value: (None, value))) is None
+    assert pump.run(data.change(juliet, "private", "b", lambda value: (value, "as it was"))) == "as it was"
+    assert pump.run(data.all(juliet, "private")) == {"b": b"1"}
+
+
+def test_a_change_that_fails_changes_nothing(store, pump, juliet):
+    def refuse(value):
+        raise ValueError(value)
+
+    pump.run(store.data.put(juliet, "private", "a", b"1"))
+    before = store.data.put(juliet, "private", "b", b"2")
+    failed = store.data.change(juliet, "private", "a", refuse)
+    assert pump.settle(failed).type is ValueError
+    pump.run(before)
+    assert pump.run(store.data.all(juliet, "private")) == {"a": b"1", "b": b"2"}
+
+
+def test_a_change_for_nobody(store, pump):
+    assert pump.settle(store.data.change(99, "private", "a", lambda value: (b"x", value))).type is IntegrityError
+    assert pump.run(store.data.change(99, "private", "a", lambda value: (None, value))) is None
+
+
+def test_an_account_is_found_with_what_it_keeps_under_a_name(store, pump, juliet, other):
+    data = store.data
+    row = pump.run(store.accounts.find("example.org", "juliet"))
+    assert pump.run(data.find("example.org", "juliet", "fast", "a")) == (row, None)
+    for account, kind, key in ((other, "fast", "a"), (juliet, "x", "a"), (juliet, "fast", "b")):
+        data.put(account, kind, key, b"something else")
+    assert pump.run(data.find("example.org", "juliet", "fast", "a")) == (row, None)
+    data.put(juliet, "fast", "a", b"\x00\xff")
+    found = data.find("example.org", "juliet", "fast", "a")  # with what was queued
+    assert pump.run(found) == (row, b"\x00\xff")
+    for host, localpart in (("example.org", "nobody"), ("example.com", "juliet"), ("example.org", "Juliet")):
+        assert pump.run(data.find(host, localpart, "fast", "a")) is None
+
+
+def test_what_accounts_keep_of_a_kind_comes_in_pages_of_accounts(store, pump):
+    ids = [pump.run(store.accounts.create("example.org", f"n{n}", {})) for n in range(5)]
+    elsewhere = pump.run(store.accounts.create("example.com", "n0", {}))
+    for n in (0, 1, 2, 4):  # the fourth keeps something else
+        for key in "ba"[: n + 1]:
+            pump.run(store.data.put(ids[n], "clients", key, b"%d" % n))
+    pump.run(store.data.put(ids[0], "private", "a", b"x"))
+    pump.run(store.data.put(ids[3], "private", "a", b"x"))
+    pump.run(store.data.put(elsewhere, "clients", "a", b"x"))
+    expected = [
+        (ids[n], f"n{n}", key, b"%d" % n) for n, keys in ((0, "b"), (1, "ab"), (2, "ab"), (4, "ab")) for key in keys
+    ]
+    assert pump.run(store.data.page("example.org", "clients", 0, 100)) == expected
+    assert pump.run(store.data.page("example.org", "clients", 0, 2)) == expected[:3]
+    assert pump.run(store.data.page("example.org", "clients", ids[1], 1)) == expected[3:5]
+    assert pump.run(store.data.page("example.org", "clients", ids[2], 2)) == expected[5:]
+    assert pump.run(store.data.page("example.org", "clients", ids[4], 2)) == []
+    assert pump.run(store.data.page("example.com", "clients", 0, 2)) == [(elsewhere, "n0", "a", b"x")]
+    assert pump.run(store.data.page("nowhere.example", "clients", 0, 2)) == []
+
+
 def test_data_of_the_server(store, pump):
     data = store.data
     assert pump.run(data.server_get("secret", "dialback")) is None

@@ -132,6 +132,7 @@ class World:
         self.store = store if store is not None else Store.open(self.clock, "sqlite://")
         self.server = Server(self.config.server, self.store, self.clock, self.clock.seconds, inline)
         self.server.secret = b"a secret"
+        self.server.token_key = b"another secret"
         add_hosts(self.server, self.config)
         self.service = ClientService(self.server, NoCertificates(), self.clock)  # type: ignore[arg-type]
         self.host = next(iter(self.server.hosts.values()))

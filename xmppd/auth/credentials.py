@@ -39,16 +39,27 @@ class ScramKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """Another password of an account, made for one application. Its keys have the salt and the iterations of the
+    account's own, so that a SCRAM exchange is the same until the client shows which password it has."""
+
+    id: str
+    keys: Mapping[str, ScramKeys]
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """What is known about an account when somebody wants to log in to it.
 
     ``keys`` has an entry for each hash by its SCRAM name (``"SHA-256"``). An account with ``enabled=False``
     exists and its password is right or wrong as before, but nobody gets in (``account-disabled``, RFC 6120
-    section 6.5.2).
+    section 6.5.2). ``account`` says which account that is, and when its password was changed, for whoever keeps them.
     """
 
     keys: Mapping[str, ScramKeys]
     enabled: bool = True
+    grants: tuple[Grant, ...] = ()
+    account: tuple[int, int] = (0, 0)
 
 
 def digest_size(hash_name: str) -> int:
@@ -85,7 +96,7 @@ def derive(password: str, hash_name: str, salt: bytes, iterations: int) -> Scram
 
 def make(
     password: str,
-    hashes: Collection[str] = ("SHA-1", "SHA-256"),
+    hashes: Collection[str] = tuple(HASHES),
     iterations: int = DEFAULT_ITERATIONS,
     random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Credentials:

@@ -35,14 +35,16 @@ CONDITIONS = frozenset(
 class AuthenticationFailed(Exception):
     """The client does not get in: becomes ``<failure/>`` with a condition of RFC 6120 section 6.5.
 
-    ``text`` is shown to the client. It never says whether the account exists.
+    ``text`` is shown to the client. It never says whether the account exists. ``application`` is a condition of
+    another namespace, as bytes, for profiles that have a place for it.
     """
 
-    def __init__(self, condition: str, text: str | None = None) -> None:
+    def __init__(self, condition: str, text: str | None = None, application: bytes = b"") -> None:
         assert condition in CONDITIONS, condition
         super().__init__(condition, text)
         self.condition = condition
         self.text = text
+        self.application = application
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,24 @@ class Success:
 
     username: str
     data: bytes | None = None
+    account: int = 0
+    """The account whose keys or token they were, as whoever keeps them calls it: ``Credentials.account``."""
+    grant: str | None = None
+    """The id of the grant whose password it was; None where it was the account's own, or a token."""
+    token: Token | None = None
+    """The token, where that was what the client had."""
+    password: bytes | None = field(default=None, repr=False, compare=False)
+    """The password, prepared, where the mechanism shows it to the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that a client may log in with (XEP-0484). ``name`` tells whoever keeps it which one it is."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    expired: bool = False
+    account: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +104,10 @@ class Exchange:
     same_user: Callable[[str, str], bool]
     """Whether an authzid as the client wrote it is the bare JID of a user name at ``host``. Never raises."""
 
+    tokens: Callable[[str], Awaitable[Sequence[Token]]]
+    """The tokens that the client which asks may log in with to a user's account, by this mechanism; none for an unknown
+    user or client, in the time that known ones take. AuthenticationFailed as ``lookup``."""
+
     nonce: Callable[[], str]
     """A new nonce: at least 128 random bits, printable ASCII without comma (RFC 5802 section 5.1)."""
 
@@ -95,6 +119,10 @@ class Exchange:
 
     iterations: int = DEFAULT_ITERATIONS
     """The count that new accounts get: what an unknown user is made to look like."""
+
+    password_hashes: Sequence[str] = ("SHA-256", "SHA-1", "SHA-512")
+    """By which hash a password that is shown is checked: the first one that the account has keys for. It begins with
+    those that every account has, for an unknown user to take the same time."""
 
     downgrade_protection: bool = True
     """Whether SCRAM adds the hash of what was offered (XEP-0474)."""
@@ -124,16 +152,32 @@ class Account:
     keys: ScramKeys
     credentials: Credentials | None
 
-    def admit(self, matches: bool) -> None:
-        """Raise unless the client matches the keys, and the keys belong to an account that may log in.
+    @property
+    def id(self) -> int:
+        """Which account it is; 0 for none."""
+        return self.credentials.account[0] if self.credentials is not None else 0
 
-        Only somebody with the right password learns that an account is disabled.
+    def admit(self, matches: Callable[[ScramKeys], bool]) -> tuple[ScramKeys, str | None]:
+        """Return the keys that the client matches, the account's own or those of a grant, and the id of that grant.
+
+        Raises unless there are such keys, and they belong to an account that may log in. Only somebody with the right
+        password learns that an account is disabled.
         Source: RFC 6120 section 6.5.2.
         """
-        if not matches or self.credentials is None:
+        found = (self.keys, None) if matches(self.keys) else self._grant(matches)
+        if found is None or self.credentials is None:
             raise AuthenticationFailed("not-authorized")
         if not self.credentials.enabled:
             raise AuthenticationFailed("account-disabled")
+        return found
+
+    def _grant(self, matches: Callable[[ScramKeys], bool]) -> tuple[ScramKeys, str] | None:
+        for grant in self.credentials.grants if self.credentials is not None else ():
+            keys = grant.keys.get(self.hash_name)
+            same = keys is not None and (keys.salt, keys.iterations) == (self.keys.salt, self.keys.iterations)
+            if keys is not None and same and matches(keys):
+                return keys, grant.id
+        return None
 
 
 async def find_account(exchange: Exchange, username: str, hash_names: Sequence[str]) -> Account:

@@ -13,9 +13,6 @@ from xmppd.auth.mechanism import (
 )
 from xmppd.auth.prepare import prepare_password, prepare_username
 
-# The first one the account has keys for is used.
-_HASHES = ("SHA-256", "SHA-1")
-
 
 class Plain:
     """One attempt to log in with PLAIN."""
@@ -48,11 +45,11 @@ class Plain:
             # RFC 4616 section 2: verification fails. The account is not looked up, so this tells nothing.
             raise AuthenticationFailed("not-authorized") from None
         check_authzid(self._exchange, authzid, username)
-        account = await find_account(self._exchange, username, _HASHES)
+        account = await find_account(self._exchange, username, self._exchange.password_hashes)
         keys = account.keys
         salted = await self._exchange.derive(prepared, keys.salt, keys.iterations, account.hash_name)
-        account.admit(verify_salted_password(keys, salted, account.hash_name))
-        return Success(username)
+        _, grant = account.admit(lambda keys: verify_salted_password(keys, salted, account.hash_name))
+        return Success(username, account=account.id, grant=grant, password=prepared)
 
 
 def _parse(data: bytes) -> tuple[str, str, str]:

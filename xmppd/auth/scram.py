@@ -124,14 +124,16 @@ class Scram:
         if not hmac.compare_digest(final.binding, self._binding):
             raise AuthenticationFailed("not-authorized", "channel-bindings-dont-match")
         signed = f"{self._signed_so_far},{final.without_proof}".encode()
-        self._account.admit(self._proof_matches(final, signed))
-        signature = hmac.digest(self._account.keys.server_key, signed, HASHES[self._hash_name])
-        return Success(self._username, b"v=" + base64.b64encode(signature))
+        keys, grant = self._account.admit(lambda keys: self._proof_matches(keys, final, signed))
+        signature = hmac.digest(keys.server_key, signed, HASHES[self._hash_name])
+        return Success(
+            self._username, b"v=" + base64.b64encode(signature), account=self._account.id, grant=grant
+        )
 
-    def _proof_matches(self, final: ClientFinal, signed: bytes) -> bool:
+    def _proof_matches(self, keys: ScramKeys, final: ClientFinal, signed: bytes) -> bool:
         """Say whether the ClientKey inside the proof is the right one. Source: RFC 5802 section 3."""
         digest = HASHES[self._hash_name]
-        stored_key = self._account.keys.stored_key
+        stored_key = keys.stored_key
         client_signature = hmac.digest(stored_key, signed, digest)
         if len(final.proof) != len(client_signature):
             return False

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from xmppd.auth.credentials import Credentials, ScramKeys
+from xmppd.auth.credentials import HASHES, Credentials, ScramKeys
 from xmppd.auth.credentials import make as make_credentials
 from xmppd.config import Integer, Option, Scope
+from xmppd.core import grants
+from xmppd.core.clock import Timer
 from xmppd.core.events import AccountLoading, AccountRemoved, AccountRemoving, PasswordChanged
 from xmppd.wire.jid import JID
 
@@ -30,6 +33,9 @@ ACCOUNT_CACHE = Option(
     scope=Scope.SERVER,
 )  # fmt: skip
 OPTIONS = (ACCOUNT_CACHE,)
+
+CHANGES = 10_000  # of passwords that are known: more than there are while somebody logs in
+LOOK_SECONDS = 60.0  # after which a change of keys may change which mechanisms are offered
 
 
 class Account:
@@ -73,6 +79,10 @@ class Accounts:
         # ... and the ones used last, held here so that they need not be loaded again.
         self._recent: OrderedDict[str, Account] = OrderedDict()
         self._loading: dict[str, list[Deferred[Account | None]]] = {}
+        self.hashes = frozenset(HASHES)  # of SCRAM, that can be offered
+        self._looking: Timer | None = None
+        self.changes = 0  # of passwords, so far ...
+        self._changed: dict[str, int] = {}  # ... and which was the last one of an account, of the newest
 
     def loaded(self, local: str) -> Account | None:
         """The account, if it is in memory and not `going`."""
@@ -130,10 +140,42 @@ class Accounts:
 
     async def credentials(self, local: str) -> Credentials | None:
         """What proves the password of an account, from the store; None for an unknown or closed account."""
-        found = await self.host.server.store.accounts.find_with_credentials(self.host.domain, local)
+        found = await self.host.server.store.accounts.find_with_credentials(self.host.domain, local, grants.KIND)
         if found is None or not found.account.enabled:
             return None
-        return Credentials({name: ScramKeys(*keys) for name, keys in found.credentials.items()})
+        keys = {name: ScramKeys(*keys) for name, keys in found.credentials.items()}
+        row = found.account
+        return Credentials(
+            keys, grants=grants.usable(found.data, row.password_changed), account=(row.id, row.password_changed)
+        )
+
+    async def look_at_hashes(self) -> None:
+        """Find out which hashes there are keys for in every account, for these can be offered to all: a client takes
+        the best that it is offered, and cannot take it back. Where there is no such hash, all that somebody has are."""
+        counts, accounts = await self.host.server.store.accounts.hashes(self.host.domain)
+        everywhere = {name for name in HASHES if counts.get(name, 0) == accounts}
+        self.hashes = frozenset(everywhere or HASHES.keys() & counts.keys())
+
+    async def add_keys(self, credentials: Credentials, hash_name: str, keys: ScramKeys) -> None:
+        """Give the account of these credentials keys for one more hash, of the same password; raises `StorageError`."""
+        row = (keys.salt, keys.iterations, keys.stored_key, keys.server_key)
+        await self.host.server.store.accounts.add_credentials(*credentials.account, hash_name, row)
+        self._hashes_changed()
+
+    def lacks(self, hash_names: Collection[str]) -> None:
+        """There is an account now that has keys for no other hashes than these; what is offered follows at once."""
+        if hash_names and not self.hashes <= set(hash_names):
+            self.hashes = (self.hashes & set(hash_names)) or self.hashes
+            self._hashes_changed()
+
+    def _hashes_changed(self) -> None:
+        """Look at the hashes again, in a while: others may change as well."""
+        if self._looking is None and len(self.hashes) < len(HASHES):
+            self._looking = self.host.server.clock.callLater(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self.host.server.tasks.start(self.look_at_hashes(), "looking at the hashes of passwords")
 
     async def create(self, local: str, password: str) -> None:
         """Make an account; `local` is prepared. Raises `storage.AlreadyExists`, or `ValueError` for a password
@@ -145,7 +187,18 @@ class Accounts:
         """Give an account another password; raises `ValueError` for one that cannot be one."""
         keys = await self._keys(password)
         await self.host.server.store.accounts.set_credentials(account.id, keys, self.host.server.now_ms())
+        self._hashes_changed()
+        self.changes += 1
+        self._changed.pop(account.jid.local, None)
+        self._changed[account.jid.local] = self.changes
+        if len(self._changed) > CHANGES:
+            del self._changed[next(iter(self._changed))]
         await self.host.bus.fire(PasswordChanged(account, by))
+
+    def changed_since(self, local: str, changes: int) -> bool:
+        """Whether the password of an account was changed when there had been so many changes already: whoever began to
+        log in then has shown an old one."""
+        return self._changed.get(local, 0) > changes
 
     async def _keys(self, password: str) -> dict[str, tuple[bytes, int, bytes, bytes]]:
         """The keys of a password for each hash, worked out off the reactor thread."""
@@ -169,6 +222,7 @@ class Accounts:
             raise
         self._alive.pop(account.jid.local, None)
         self._recent.pop(account.jid.local, None)
+        self._hashes_changed()
         await self.host.bus.fire(AccountRemoved(account))
         for session in account.sessions:
             session.close("not-authorized", "the account was deleted")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from xmppd.config import Integer, Option
+from xmppd.core import grants
+from xmppd.core.accounts import Account
+from xmppd.core.clients import Login, client_key
 from xmppd.core.events import Bound
 from xmppd.core.host import Host
 from xmppd.core.session import Carrier, Session
@@ -17,9 +20,10 @@ OPTIONS = (MAX_SESSIONS,)
 
 
 async def bind(
-    host: Host, local: str, wanted: str | None, id: str, carrier: Carrier, lang: str | None
+    host: Host, local: str, wanted: str | None, id: str, carrier: Carrier, lang: str | None, login: Login
 ) -> Session:
-    """Make a session of the account `local`, at the resource that the client wants or one of ours.
+    """Make a session of the account `local`, at the resource that the client wants or one of ours. `login` becomes a
+    record of the session.
 
     A session that has the resource already ends with a `conflict` (section 7.7.2.2, the second way: the client
     that comes back knows best). Raises `StanzaError`: bad-request for a resource that is none, resource-constraint
@@ -30,19 +34,25 @@ async def bind(
     except StorageError as error:
         host.log.error("{session}: not bound: {error}", session=id, error=str(error))
         raise StanzaError("resource-constraint", "the account cannot be loaded now") from None
-    if account is None:
+    if account is None or login.account not in (0, account.id):
         raise StanzaError("not-allowed", "the account does not exist any more")
+    if login.grant is not None and not await _is_usable(account, login):
+        raise StanzaError("not-allowed", "the application password was revoked")
     try:
         jid = account.jid.with_resource(wanted or host.server.token())
     except InvalidJID as error:
         raise StanzaError("bad-request", str(error)) from None
     sessions = host.server.sessions
-    if sessions.get(jid) is None and len(account.sessions) >= host.settings[MAX_SESSIONS]:
+    others = [other for other in account.sessions if not is_of(other, login)]
+    if sessions.get(jid) is None and len(others) >= host.settings[MAX_SESSIONS]:
         raise StanzaError("resource-constraint", "too many resources of this account are connected")
     old = sessions.get(jid)
     if old is not None:
         old.close("conflict", "another client has taken this resource")
     session = Session(host, account, jid, id, carrier, lang)
+    if not login.key:
+        login.key = client_key(host.server.secret, account.jid.bare, f"resource {login.resource}")
+    session.put(login)
     sessions.add(session)
     try:
         await host.bus.fire(Bound(session))
@@ -50,3 +60,17 @@ async def bind(
         session.end()
         raise
     return session
+
+
+def is_of(session: Session, login: Login) -> bool:
+    """Whether a session is of the client that logs in, which has said which one it is."""
+    its = session.find(Login)
+    return bool(login.agent.id) and its is not None and its.key == login.key
+
+
+async def _is_usable(account: Account, login: Login) -> bool:
+    """Whether the application password that was shown is still one; that it was used is kept."""
+    try:
+        return await grants.use(account.host.server.store, account.id, login, account.host.server.now_ms())
+    except StorageError:
+        raise StanzaError("resource-constraint", "the server cannot look at this now") from None

@@ -6,11 +6,16 @@ event. An event's `stanza` may be replaced by a changed copy: those who come lat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
+    from twisted.words.xish import domish
+
     from xmppd.core.accounts import Account
+    from xmppd.core.clients import Login
     from xmppd.core.host import Host
     from xmppd.core.session import Session
     from xmppd.wire.jid import JID
@@ -82,10 +87,38 @@ class Undelivered:
 
 
 @dataclass(slots=True)
+class LoggedIn:
+    """A client has shown by SASL2 that it may use an account; fired before it is told, and before anything that it
+    asked for is done. `request` is its ``<authenticate/>``.
+
+    Handlers may add to `answers` what ``<success/>`` is to say, and to `writes` what has to be done before; one that
+    fails with `AuthenticationFailed` ends the login. Other answers mean nothing.
+    """
+
+    account: Account
+    login: Login
+    request: domish.Element
+    token_mechanisms: tuple[str, ...] = ()  # that are announced to this client
+    answers: list[bytes] = field(default_factory=list)
+    writes: list[Deferred[Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Bound:
     """A session has its resource and is in the registry. Fired before the client is told."""
 
     session: Session
+
+
+@dataclass(slots=True)
+class BoundInline:
+    """A session was bound together with its login (XEP-0386). Fired after `Bound`, before the client is told: handlers
+    may add to `answers` what ``<bound/>`` is to say. What is delivered now waits. `archived`: up to which id one of
+    them has said what the archive has, so that the client reads it there. Other answers mean nothing."""
+
+    session: Session
+    archived: bytes | None = None
+    answers: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -149,6 +182,25 @@ class PasswordChanged:
 
     account: Account
     by: Session | None
+
+
+@dataclass(slots=True)
+class NewClient:
+    """A client has access to an account that was never seen there before. Answers mean nothing."""
+
+    account: Account
+    login: Login
+
+
+@dataclass(slots=True)
+class ClientRevoked:
+    """Clients, by their keys, and whoever uses some grants, are to have no access any more. Handlers ask the store in
+    this turn to forget what lets them in, and add that to `writes`. Other answers mean nothing."""
+
+    account: Account
+    keys: frozenset[str]
+    grants: frozenset[str]
+    writes: list[Deferred[Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

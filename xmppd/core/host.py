@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.logger import Logger
+from twisted.words.xish import domish
 
 from xmppd.config import Settings
 from xmppd.core.accounts import Account, Accounts
@@ -15,6 +16,7 @@ from xmppd.core.cleaning import clean, clean_sent
 from xmppd.core.disco import Disco
 from xmppd.core.events import Arriving, Sent
 from xmppd.core.iq import IQHandlers, Request, check_iq
+from xmppd.core.login_task import LoginTasks
 from xmppd.core.routing import (
     PRESENCE_TYPES,
     SUBSCRIPTION_TYPES,
@@ -42,6 +44,14 @@ BeforeLogin = Callable[[Stanza, str], Awaitable[bytes | None]]
 # How a module's record of a session is saved, as what JSON can hold or None where there is nothing to save, and put
 # back into a session after a restart.
 SessionState = tuple[Callable[["Session"], Any], Callable[["Session", Any], None]]
+
+
+# Does what an element in a request to bind asks for; returns what ``<bound/>`` is to say of it.
+BindHandler = Callable[["Session", domish.Element], "bytes | None"]
+
+# Has a stream take up a session, by ``<resume/>``; returns what says why it cannot, or None where it has. Then the
+# last argument was called, before anything else was sent, with what says so and with whose session it is.
+InlineResume = Callable[["Carrier", domish.Element, Callable[[bytes, str], None]], Awaitable["bytes | None"]]
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,11 @@ class Host:
         self.before_login: dict[tuple[str, str, str], BeforeLogin] = {}  # by type, namespace and name
         self.session_state: dict[str, SessionState] = {}  # by the module's name
         self.modules: dict[str, Any] = {}
+        self.login_tasks: list[LoginTasks] = []
+        self.inline_resume: InlineResume | None = None  # takes up a session together with a login
+        # What a session may begin with (XEP-0386): the feature of an element, and what does it, by namespace and name.
+        self.bind_features: dict[tuple[str, str], str] = {}
+        self.bind_handlers: dict[tuple[str, str], BindHandler] = {}
         self._services: dict[type[Any], Any] = {}
         self.bus.on(Arriving, clean, Stage.CLEAN)
         self.bus.on(Sent, clean_sent, Stage.CLEAN)
@@ -88,6 +103,16 @@ class Host:
     def service(self, kind: type[S]) -> S:
         """The service of this kind; `KeyError` when no module offers one."""
         return self._services[kind]  # type: ignore[no-any-return]
+
+    def find(self, kind: type[S]) -> S | None:
+        """The service of this kind, or None."""
+        return self._services.get(kind)
+
+    def on_bind(self, feature: str, xmlns: str, name: str, handler: BindHandler) -> None:
+        """Let a session begin with what `handler` does, when its client asks for ``{xmlns}name`` (XEP-0386). It is
+        announced as `feature`."""
+        self.bind_features[xmlns, name] = feature
+        self.bind_handlers[xmlns, name] = handler
 
     # ---- stanzas for this host
 

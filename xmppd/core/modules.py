@@ -28,7 +28,8 @@ ESSENTIAL = ("roster", "presence")  # without these there is no messaging: they 
 
 DEFAULT = (
     "roster", "presence", "blocklist", "smacks", "mam", "carbons", "csi", "offline", "disco", "caps", "ping", "version",
-    "time", "uptime", "lastactivity", "private", "vcard", "register", "server_contact_info",
+    "sasl2_fast", "client_management", "time", "uptime", "lastactivity", "private", "vcard", "register",
+    "server_contact_info",
 )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class Server:
         self.now = now
         self.in_thread = in_thread
         self.secret = b""  # from the store, once that may be asked
+        self.token_key = secrets.token_bytes(32)  # which tokens are made with; the service has one that lasts
         self.started = now()
         self.stopping = False  # what cannot be done now is left to the next process
         self.hosts: dict[str, Host] = {}
@@ -66,6 +67,7 @@ class Server:
     async def start(self) -> None:
         """Let modules bring back what the last process left. Raises `StorageError`."""
         for host in self.hosts.values():
+            await host.accounts.look_at_hashes()
             await host.bus.fire(Starting(host))
 
     async def stop(self) -> None:

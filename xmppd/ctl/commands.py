@@ -20,9 +20,11 @@ from xmppd import settings as options
 from xmppd.core.accounts import Account
 from xmppd.core.host import Host
 from xmppd.core.server import Server
+from xmppd.ctl import access
 from xmppd.ctl.portable import exporting, importing
 from xmppd.net.service import ClientService
 from xmppd.storage import AlreadyExists, StorageError
+from xmppd.wire.errors import StanzaError
 from xmppd.wire.jid import JID, InvalidJID, parse, prepare_domain
 
 # Accounts that are made at the same time: enough that all processors work out keys while others wait for the
@@ -206,6 +208,29 @@ async def _user_list(server: Server, clients: ClientService | None, arguments: A
     return accounts
 
 
+# ---- what has access to an account
+
+
+async def _user_clients(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    return await access.clients(await _account(server, arguments))
+
+
+async def _user_revoke_client(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    account = await _account(server, arguments)
+    try:
+        return await access.revoke(account, _text(arguments, "client"))
+    except StanzaError as error:
+        raise CommandError(f"{account.jid}: {error.text or error.condition}") from None
+
+
+async def _user_grant(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    account = await _account(server, arguments)
+    try:
+        return await access.grant(account, _text(arguments, "name"))
+    except ValueError as error:
+        raise CommandError(f"{account.jid}: {error}") from None
+
+
 # ---- users in a file (XEP-0227)
 
 
@@ -316,6 +341,23 @@ _ALL = (
         (Argument("domain", "DOMAIN", "The host."),),
         Where.STORE,
         _user_list,
+    ),
+    Command(
+        "user clients", "List what has access to an account.", (_JID,), Where.STORE, _user_clients
+    ),
+    Command(
+        "user revoke_client",
+        "End the access of a client: its sessions, tokens and application password.",
+        (_JID, Argument("client", "CLIENT", "Its id, as 'user clients' shows it, or software/NAME.")),
+        Where.STORE,
+        _user_revoke_client,
+    ),
+    Command(
+        "user grant",
+        "Make an application password, which is shown once and can be revoked alone.",
+        (_JID, Argument("--name", "NAME", "What it is for.")),
+        Where.STORE,
+        _user_grant,
     ),
     Command(
         "export",

@@ -100,6 +100,28 @@ def _accounts(result: Any) -> None:
     )
 
 
+def _clients(result: Any) -> None:
+    table(
+        ["client", "software", "device", "first seen", "last seen", "access", ""],
+        (
+            [c["id"], f"{c['software']} {c['version']}".strip(), c["device"], c["first_seen"], c["last_seen"],
+             ", ".join(c["auth"]), "connected" if c["connected"] else ""]
+            for c in result
+        ),
+    )  # fmt: skip
+
+
+def _revoked(result: Any) -> None:
+    line(f"revoked {result['revoked']} of {result['jid']}")
+    if result["password_reset_required"]:
+        line("it has used the password and may log in again: 'xmppctl user password' gives the account another one")
+
+
+def _granted(result: Any) -> None:
+    line(f"{result['id']}: application password {result['name']!r} of {result['jid']}, shown only now:")
+    line(result["password"])
+
+
 def _exported(result: Any) -> None:
     line(f"exported {result['accounts']} accounts")
 
@@ -111,10 +133,7 @@ def _imported(result: Any) -> None:
         first = f", first of {left_out['first']}" if left_out["first"] else ""
         line(f"left out {left_out['count']} x {left_out['what']}{first}")
     for mechanism, count in result["without"].items():
-        line(
-            f"{count} accounts have no keys for {mechanism}, and clients that choose it cannot log in to them:"
-            f" set disable_sasl_mechanisms = {mechanism}, {mechanism}-PLUS until they have new passwords"
-        )
+        line(f"{count} accounts have no keys for {mechanism}, which is not offered as long as that is so")
     line(f"imported {result['created']} accounts")
 
 
@@ -156,6 +175,9 @@ _SHOWN: Mapping[str, Callable[[Any], None]] = {
     "user password": lambda result: line(f"{result['jid']} has a new password"),
     "user delete": lambda result: line(f"deleted {result['jid']}"),
     "user list": _accounts,
+    "user clients": _clients,
+    "user revoke_client": _revoked,
+    "user grant": _granted,
     "export": _exported,
     "import": _imported,
     "status": _status,

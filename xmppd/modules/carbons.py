@@ -43,6 +43,7 @@ def setup(host: Host) -> None:
     for target in (Target.OWN, Target.SERVER):
         host.iq.on(target, "set", ns.CARBONS, "enable", lambda request: switch(request, True))
         host.iq.on(target, "set", ns.CARBONS, "disable", lambda request: switch(request, False))
+    host.on_bind(ns.CARBONS, ns.CARBONS, "enable", lambda session, element: session.put(Enabled()))
     host.session_state["carbons"] = (_wants, lambda session, wanted: session.put(Enabled(wanted)))
     host.bus.on(Sent, sent, Stage.COPY)
     host.bus.on(Arriving, arriving, Stage.COPY)

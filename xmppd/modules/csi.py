@@ -37,6 +37,8 @@ def setup(host: Host) -> None:
     host.features.append(StreamFeature("csi", True, lambda: tag("csi", {"xmlns": ns.CSI})))
     host.nonzas[ns.CSI, "active"] = active
     host.nonzas[ns.CSI, "inactive"] = inactive
+    host.on_bind(ns.CSI, ns.CSI, "active", lambda session, element: None)
+    host.on_bind(ns.CSI, ns.CSI, "inactive", begin_inactive)
     host.bus.on(Hibernated, lambda event: event.session.open_gate())
 
 
@@ -120,6 +122,11 @@ def inactive(stream: Carrier, element: Stanza) -> None:
             session.gate = Inactive(session)
 
     session.in_turn(turn)
+
+
+def begin_inactive(session: Session, element: domish.Element) -> None:
+    """XEP-0386 section 4.3: a session that begins so."""
+    session.gate = Inactive(session)
 
 
 def _session(stream: Carrier) -> Session:

@@ -6,6 +6,7 @@ that somebody is typing. It is deleted when a client has it, or when stream mana
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 
 from xmppd.config import Integer, Option, Size
 from xmppd.core.accounts import Account
-from xmppd.core.events import AccountLoading, BecomingAvailable, Undelivered
+from xmppd.core.events import AccountLoading, BecomingAvailable, BoundInline, Undelivered
 from xmppd.core.host import Host
 from xmppd.core.routing import message_type
 from xmppd.core.session import Session
@@ -23,7 +24,7 @@ from xmppd.storage.offline import forget
 from xmppd.wire import ns
 from xmppd.wire.delay import delayed
 from xmppd.wire.errors import StanzaError
-from xmppd.wire.sid import has_stanza_id
+from xmppd.wire.sid import has_stanza_id, stanza_id
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.stored import read_stored
 
@@ -62,6 +63,34 @@ def setup(host: Host) -> None:
     host.bus.on(AccountLoading, lambda event: event.account.put(Waiting()))
     host.bus.on(Undelivered, keep)
     host.bus.on(BecomingAvailable, deliver)
+    host.bus.on(BoundInline, at_binding)
+
+
+async def at_binding(event: BoundInline) -> None:
+    """XEP-0386 section 3.2: a client that is told what the archive has reads there what the archive holds; only what it
+    does not hold still waits."""
+    if event.archived is None:
+        return
+    account = event.session.account
+    store, waiting = account.host.server.store, account.get(Waiting)
+    last = 0
+    while messages := await store.offline.peek(account.id, last, PAGE):
+        last = messages[-1].id
+        ids = {message.id: _archive_id(account, message) for message in messages}
+        told = [id for id in ids.values() if id is not None and id <= event.archived]
+        held = await store.archive.holds(account.id, told)
+        there = [message.id for message in messages if ids[message.id] in held and message.id not in waiting.handed]
+        if there:
+            await store.offline.delete(account.id, there)
+            waiting.size = None
+
+
+def _archive_id(account: Account, message: OfflineMessage) -> bytes | None:
+    text = stanza_id(read_stored(message.stanza), account.jid)
+    try:
+        return uuid.UUID(text).bytes if text is not None else None
+    except ValueError:
+        return None
 
 
 def keep(event: Undelivered) -> bool:

@@ -1,8 +1,8 @@
 """In-band registration (XEP-0077 2.4): a new account, another password, the end of an account.
 
 A new account is made before login, where `allow_registration` says so (section 3.1.1); a client that has
-logged in changes its own password (section 3.3) or deletes its account (section 3.2), always. After another
-password the sessions of the account go on: they have proved the old one when it was right.
+logged in changes its own password (section 3.3) or deletes its account (section 3.2), always, unless it came in by
+an application password.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from twisted.words.xish import domish
 
 from xmppd.config import Boolean, Duration, Integer, Option
 from xmppd.core.accounts import Account
+from xmppd.core.clients import Login
 from xmppd.core.events import AccountRemoved
 from xmppd.core.host import Host, StreamFeature
 from xmppd.core.iq import Request, Target
@@ -149,6 +150,9 @@ class Registration:
         """Sections 3.2 and 3.3: the end of the own account, or another password for it."""
         account = self._account(request)
         query = request.payload
+        login = request.session.find(Login) if request.session is not None else None
+        if login is not None and login.grant is not None:
+            raise StanzaError("forbidden", "this takes the password of the account")
         if any(query.elements(ns.REGISTER, "remove")):
             if len(list(query.elements())) != 1:
                 raise StanzaError("bad-request", "<remove/> stands alone")

@@ -21,20 +21,24 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from xmppd.config import Boolean, Duration, Integer, Option, Scope, Size
-from xmppd.core.binding import bind
-from xmppd.core.host import BeforeLogin, Host
-from xmppd.core.iq import check_iq
+from xmppd.core.clients import Login
+from xmppd.core.host import Host
 from xmppd.core.session import Session
+from xmppd.net import bind
 from xmppd.net.addresses import MAX_UNAUTHENTICATED
+from xmppd.net.authentication import Authentication
+from xmppd.net.features import after_login, before_login
+from xmppd.net.header import addressed_host, claimed_sender, header_bytes
 from xmppd.net.pace import Pace
-from xmppd.net.sasl import Authentication
+from xmppd.net.sasl import Sasl
+from xmppd.net.sasl2 import Sasl2
 from xmppd.net.transport import Transport
 from xmppd.wire import ns
-from xmppd.wire.errors import StanzaError, StreamError
-from xmppd.wire.jid import InvalidJID, parse
+from xmppd.wire.errors import StreamError
+from xmppd.wire.jid import JID
 from xmppd.wire.parser import BEFORE_LOGIN, Event, Limits, StreamHeader, StreamParser
-from xmppd.wire.stanza import LANG, Stanza, error_reply, result
-from xmppd.wire.xml import escape_attribute, tag
+from xmppd.wire.stanza import LANG, Stanza
+from xmppd.wire.xml import tag
 
 if TYPE_CHECKING:
     from xmppd.net.service import ClientService
@@ -63,11 +67,6 @@ MAX_BACKLOG = 32  # stanzas that wait for one that takes long; beyond it the cli
 UNSENT_PAUSE = 256 * 1024  # bytes waiting for a client beyond which it is not read from
 
 _STREAM_END = b"</stream:stream>"
-_BIND_FEATURE = tag("bind", {"xmlns": ns.BIND})
-# COMPAT: clients of before RFC 6120 look for it (RFC 3921 section 3); the others see that they need not.
-_SESSION_FEATURE = tag("session", {"xmlns": ns.SESSION}, tag("optional"))
-_STARTTLS_FEATURE = tag("starttls", {"xmlns": ns.TLS})
-_STARTTLS_REQUIRED = tag("starttls", {"xmlns": ns.TLS}, tag("required"))
 
 
 class State(Enum):
@@ -88,8 +87,9 @@ class ClientStream:
     """
 
     __slots__ = (
-        "_authentication", "_counted", "_deadline", "_events", "_held", "_lang", "_pace", "_parser", "_sent_header",
-        "account_name", "direct_tls", "host", "id", "log", "service", "session", "state", "transport",
+        "_ahead", "_authentication", "_counted", "_deadline", "_events", "_held", "_pace", "_parser", "_sent_header",
+        "_withheld", "account_name", "config_version", "direct_tls", "host", "id", "lang", "log", "login", "sender",
+        "service", "session", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, service: ClientService, transport: Transport, direct_tls: bool) -> None:
@@ -101,12 +101,17 @@ class ClientStream:
         self.state = State.HEADER
         self.host: Host | None = None
         self.account_name: str | None = None  # the localpart, once authenticated
+        self.login: Login | None = None  # how it was authenticated
+        self.sender: JID | None = None  # who the client says it is, in the stream header
+        self.lang: str | None = None
+        self.config_version = ""  # of what was announced (XEP-0509)
         self.session: Session | None = None
         self._parser = StreamParser(BEFORE_LOGIN)
         self._events: deque[Event] = deque()
         self._held = False  # an event is being handled that takes longer: the others wait
-        self._lang: str | None = None
         self._sent_header = False
+        self._ahead = b""  # what is sent with the answer to a request that came together with the header
+        self._withheld: list[bytes] | None = None  # what waits until the client is told that it has logged in
         self._authentication: Authentication | None = None
         self._pace = Pace(service.server.clock, service.settings)
         self._counted = service.addresses.enter(transport.peer, service.settings[MAX_UNAUTHENTICATED])
@@ -128,6 +133,8 @@ class ClientStream:
         """Bytes of the client, decrypted."""
         if self.state is State.CLOSED:
             return
+        if self._authentication is not None and self._authentication.forbids(data):
+            self.end(StreamError("not-authorized", "an authentication is under way"))
         self._events.extend(self._parser.feed(data))
         self._go_on()
         self._slow_down(len(data))
@@ -138,9 +145,10 @@ class ClientStream:
     def connection_lost(self, reason: str) -> None:
         """The connection is gone, in order or not."""
         self.log.info("{session}: disconnected: {reason}", session=self.id[:8], reason=reason)
+        told = self._withheld is None
         session = self._stop()
         if session is not None:
-            session.lost()
+            session.lost() if told else session.end()
         self.service.gone(self)
 
     # ---- events of the parser, one after the other
@@ -165,59 +173,50 @@ class ClientStream:
 
     def _open(self, header: StreamHeader) -> None:
         attributes = header.attributes
-        host = self._addressed_host(attributes.get("to"))
+        host = addressed_host(self.service.server, attributes.get("to"))
         if self.host is not None and host is not self.host and self.account_name is not None:
             raise StreamError("not-authorized", "the stream was authenticated for another host")
         if host is not None:
             self.host = host
         lang = attributes.get(LANG, "")
-        self._lang = lang if 0 < len(lang) <= MAX_LANG else None
+        self.lang = lang if 0 < len(lang) <= MAX_LANG else None
         if header.namespaces.get("") != ns.CLIENT:
             raise StreamError("invalid-namespace", f"the default namespace has to be {ns.CLIENT}")
         if attributes.get("version", "0").partition(".")[0] != "1":
             raise StreamError("unsupported-version", "this server speaks XMPP 1.0")
         if host is None:
             raise StreamError("host-unknown", "this server does not serve that domain")
-        self._send_header(attributes.get("from"))
+        self._ahead = self._header(attributes.get("from"))
+        self.sender = claimed_sender(attributes.get("from"), host.domain)
         if not self.admitted:
             raise StreamError("policy-violation", "too many streams of this address are not authenticated yet")
         self.state = State.AUTHENTICATED if self.account_name is not None else State.OPEN
         if self.state is State.OPEN and self._may_authenticate():
-            self._authentication = Authentication(self, host)
-        self.transport.write(self.features())
+            self._authentication = authentication = Authentication(self, host)
+            authentication.add(ns.SASL, Sasl(authentication))
+            if self.transport.secure:  # XEP-0388 section 3
+                authentication.add(ns.SASL2, Sasl2(authentication))
+        self._ahead += self.features()
+        pipelined = self._events[0] if self._events else None
+        if not (isinstance(pipelined, Stanza) and pipelined.name == "authenticate"):
+            self.write(b"")  # else all leaves with the answer to that (XEP-0509)
 
-    def _addressed_host(self, to: str | None) -> Host | None:
-        try:
-            return self.service.server.hosts.get(parse(to).full) if to else None
-        except InvalidJID:
-            return None
-
-    def _send_header(self, to: str | None) -> None:
-        """RFC 6120 section 4.7: our own header, once for each stream, which has a new id each time (section 6.4.6)."""
+    def _header(self, to: str | None) -> bytes:
+        """Our own header, once for each stream, which has a new id each time (RFC 6120 section 6.4.6)."""
         self._sent_header = True
-        host = self.host.domain if self.host is not None else next(iter(self.service.server.hosts))
-        answer = f" to='{escape_attribute(to)}'" if to and len(to) < 1024 else ""
-        header = (
-            f"<?xml version='1.0'?><stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}' version='1.0' "
-            f"xml:lang='en' id='{self.service.server.token()}' from='{escape_attribute(host)}'{answer}>"
-        )
-        self.transport.write(header.encode())
+        server = self.service.server
+        return header_bytes(self.host.domain if self.host is not None else next(iter(server.hosts)), to, server.token())
 
     def features(self) -> bytes:
         """What the stream announces in its present state (RFC 6120 section 4.3.2)."""
-        host = self.host
-        assert host is not None
-        features: list[bytes] = []
-        if self.state is State.OPEN and not self.transport.secure:
-            features.append(_STARTTLS_REQUIRED if host.settings[C2S_REQUIRE_ENCRYPTION] else _STARTTLS_FEATURE)
-        if self._authentication is not None:
-            features.append(self._authentication.features())
-        if self.state is State.AUTHENTICATED:
-            features += [_BIND_FEATURE, _SESSION_FEATURE]
-        if self._may_authenticate():
-            authenticated = self.state is not State.OPEN
-            features.extend(feature.xml() for feature in host.features if feature.authenticated is authenticated)
-        return tag("stream:features", None, *features)
+        assert self.host is not None
+        if self.state is not State.OPEN:
+            return after_login(self.host, self.session)
+        requires_tls = self.host.settings[C2S_REQUIRE_ENCRYPTION]
+        features, self.config_version = before_login(
+            self.host, self._authentication, self.transport.secure, requires_tls
+        )
+        return features
 
     def _may_authenticate(self) -> bool:
         """Whether the stream is as private as it has to be for more than STARTTLS."""
@@ -230,10 +229,10 @@ class ClientStream:
         state = self.state
         if state is State.BOUND:
             self._handle_bound(element)
-        elif element.xmlns == ns.SASL and state in (State.OPEN, State.EXCHANGE):
-            if self._authentication is None:
+        elif element.xmlns in (ns.SASL, ns.SASL2) and state in (State.OPEN, State.EXCHANGE):
+            if self._authentication is None or not self._authentication.knows(element.xmlns):
                 # RFC 6120 section 6.5.6; whoever sent a password has shown it already.
-                self.transport.write(tag("failure", {"xmlns": ns.SASL}, tag("encryption-required")))
+                self.write(tag("failure", {"xmlns": element.xmlns}, tag("encryption-required", {"xmlns": ns.SASL})))
                 raise StreamError("policy-violation", "encryption is required before authentication")
             self._authentication.handle(element)
         elif state is State.EXCHANGE:
@@ -242,44 +241,20 @@ class ClientStream:
             self._start_tls()
         elif state is State.AUTHENTICATED:
             self._handle_authenticated(element)
-        elif element.xmlns == ns.CLIENT and element.name == "iq" and self._before_login(element):
-            pass
-        else:
+        elif not self._may_authenticate() or not bind.before_login(self, element):
             raise StreamError("not-authorized", "log in first")
-
-    def _before_login(self, element: Stanza) -> bool:
-        """Give an iq to whoever answers it before authentication (XEP-0077); whether somebody does."""
-        assert self.host is not None
-        if not self._may_authenticate() or len(element.children) != 1:
-            return False
-        xmlns, name = element.children[0][:2]
-        handler = self.host.before_login.get((element.type or "", xmlns, name))
-        if handler is None:
-            return False
-        self.wait_for(self._answer_before_login(element, handler))
-        return True
-
-    async def _answer_before_login(self, element: Stanza, handler: BeforeLogin) -> None:
-        element.attributes.pop("from", None)
-        element.attributes.pop("to", None)
-        try:
-            check_iq(element)
-            payload = await handler(element, self.transport.peer)
-            self.transport.write(result(element, payload or b"").to_bytes())
-        except StanzaError as error:
-            self.transport.write(error_reply(element, error).to_bytes())
 
     def _start_tls(self) -> None:
         """RFC 6120 section 5.4.2.3. Whatever came behind the request came in the clear, perhaps from somebody
         else: it must not be taken for what the client says under TLS."""
         if self.transport.secure or self.direct_tls:
-            self.transport.write(tag("failure", {"xmlns": ns.TLS}))
+            self.write(tag("failure", {"xmlns": ns.TLS}))
             self.end(None)
             return
         assert self.host is not None
         if self._events or self._parser.unfinished:
             raise StreamError("policy-violation", "nothing may follow <starttls/> before the handshake")
-        self.transport.write(tag("proceed", {"xmlns": ns.TLS}))
+        self.write(tag("proceed", {"xmlns": ns.TLS}))
         self._restart()
         self.transport.start_tls(self.service.certificates.context(self.host.domain))
 
@@ -305,16 +280,31 @@ class ClientStream:
         if self.state is not State.CLOSED:
             self.state = State.EXCHANGE if under_way else State.OPEN
 
-    def authenticated(self, local: str) -> None:
+    def authenticated(self, local: str, login: Login) -> None:
         """The client has proved to be `local`: it opens a new stream now (RFC 6120 section 6.4.6)."""
-        self.account_name = local
-        self._leave_address()
+        too_early = self._now_is(local, login)
         if self.state is State.CLOSED:  # it went away while the password was checked
             return
-        too_early = bool(self._events) or self._parser.unfinished
         self._restart()
         if too_early:
             raise StreamError("not-authorized", "a new stream header has to follow")
+
+    def logged_in(self, local: str, login: Login) -> None:
+        """The client has proved to be `local`, and its stream goes on (XEP-0388 section 2.6.1)."""
+        too_early = self._now_is(local, login)
+        if self.state is State.CLOSED:
+            return
+        if too_early:  # section 2.4
+            raise StreamError("not-authorized", "nothing may be sent before the login is answered")
+        self.state = State.AUTHENTICATED
+        self._parser.limits = self._limits()
+
+    def _now_is(self, local: str, login: Login) -> bool:
+        """Whether the client has sent something before it could know."""
+        self.account_name = local
+        self.login = login
+        self._leave_address()
+        return bool(self._events) or self._parser.unfinished
 
     def _handle_authenticated(self, element: Stanza) -> None:
         assert self.host is not None
@@ -322,43 +312,22 @@ class ClientStream:
         if nonza is not None:
             nonza(self, element)
             return
-        is_bind = (
-            element.xmlns == ns.CLIENT and element.name == "iq" and element.type == "set"
-            and len(element.children) == 1 and element.children[0][:2] == (ns.BIND, "bind")
-        )  # fmt: skip
-        if not is_bind:
-            raise StreamError("not-authorized", "bind a resource first")  # RFC 6120 section 7.1
-        self.wait_for(self._bind(element))
+        bind.request(self, element)
 
-    async def _bind(self, element: Stanza) -> None:
-        """RFC 6120 section 7.6 and 7.7."""
-        assert self.host is not None and self.account_name is not None
-        element.attributes.pop("to", None)
-        element.attributes.pop("from", None)
-        try:
-            check_iq(element)
-        except StanzaError as error:
-            self.transport.write(error_reply(element, error).to_bytes())
-            return
-        wanted = next((str(child) for child in next(element.tree.elements()).elements(ns.BIND, "resource")), None)
-        try:
-            session = await bind(self.host, self.account_name, wanted, self.id[:8], self, self._lang)
-        except StanzaError as error:
-            self.transport.write(error_reply(element, error).to_bytes())
-            return
-        if self.state is not State.AUTHENTICATED:  # the connection went away meanwhile
+    def bound(self, session: Session) -> bool:
+        """The client has a session; False where its connection went away meanwhile."""
+        if self.state is not State.AUTHENTICATED:
             session.end()
-            return
+            return False
         self.session = session
         self.state = State.BOUND
         self._cancel_deadline()
-        jid = tag("bind", {"xmlns": ns.BIND}, tag("jid", None, session.jid.full))
-        self.transport.write(result(element, jid).to_bytes())
         self.log.info(
             "{session}: {jid} is bound, from {peer}, {tls}",
             session=session.id, jid=session.jid.full, peer=self.transport.peer,
             tls=self.transport.tls_version or "no TLS",
         )  # fmt: skip
+        return True
 
     def _handle_bound(self, element: Stanza) -> None:
         assert self.session is not None and self.host is not None
@@ -404,6 +373,9 @@ class ClientStream:
         """See `Carrier`."""
         self.session = session
         session.carrier = self
+        if self.login is not None:
+            self.login.take_place_of(session.find(Login))
+            session.put(self.login)
         self.state = State.BOUND
         self._cancel_deadline()
         self.log.info("{session}: {jid} is back, from {peer}", session=self.id[:8], jid=session.jid.full,
@@ -411,7 +383,24 @@ class ClientStream:
 
     def send(self, data: bytes) -> None:
         """See `Carrier`."""
-        self.transport.write(data)
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send something to the client, after what waits for it."""
+        if self._withheld is not None:
+            self._withheld.append(data)
+        else:
+            ahead, self._ahead = self._ahead, b""
+            self.transport.write(ahead + data)
+
+    def withhold(self) -> None:
+        """Keep what is sent from now on until `speak`."""
+        self._withheld = []
+
+    def speak(self, data: bytes) -> None:
+        """Send `data`, and then what was withheld."""
+        withheld, self._withheld = self._withheld or [], None
+        self.write(data + b"".join(withheld))
 
     def when_sent(self, callback: Callable[[bool], None]) -> None:
         """See `Carrier`."""
@@ -454,12 +443,13 @@ class ClientStream:
         has `outlived` it."""
         if self.state is State.CLOSED:
             return
+        self._withheld = None
         if not self._sent_header:
-            self._send_header(None)
+            self._ahead = self._header(None)
         if error is not None:
             self.log.info("{session}: stream error: {error}", session=self.id[:8], error=str(error))
-            self.transport.write(error.to_bytes())
-        self.transport.write(_STREAM_END)
+            self.write(error.to_bytes())
+        self.write(_STREAM_END)
         session = self._stop()
         self.transport.close()
         if session is not None:

@@ -151,6 +151,9 @@ class Connection:
             # Worked out once, with the certificate: see certificates.py.
             end_point: bytes | None = self._tls.get_context().get_app_data()
             return end_point
+        if type == "tls-unique" and self.tls_version == "TLSv1.2":
+            # The first Finished of a whole handshake (RFC 5929 section 3.1) is the client's.
+            return self._tls.get_peer_finished()
         return None
 
     # ---- reading

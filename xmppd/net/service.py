@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xmppd.config import Duration, Option, Scope, Settings, Size
-from xmppd.core.events import AccountRemoved
+from xmppd.core.accounts import Account
+from xmppd.core.bus import Stage
+from xmppd.core.events import AccountRemoved, ClientRevoked, PasswordChanged
 from xmppd.core.server import Server
 from xmppd.net.addresses import Addresses
 from xmppd.net.c2s import ClientStream, State
@@ -44,7 +46,11 @@ class ClientService:
         self._streams: set[ClientStream] = set()
         self._empty: Deferred[None] | None = None
         for host in server.hosts.values():
-            host.bus.on(AccountRemoved, self._account_removed)
+            host.bus.on(AccountRemoved, lambda event: self._end_unbound(event.account, "the account was deleted"))
+            host.bus.on(
+                PasswordChanged, lambda event: self._end_unbound(event.account, "the password was changed"), Stage.CHECK
+            )
+            host.bus.on(ClientRevoked, self._revoked)
 
     @property
     def settings(self) -> Settings:
@@ -100,12 +106,21 @@ class ClientService:
         for stream in list(self._streams):
             stream.transport.abort("the server is going down")
 
-    def _account_removed(self, event: AccountRemoved) -> None:
-        """Whoever has logged in to an account that is gone, and not bound yet, is not its next owner."""
+    def _end_unbound(self, account: Account, why: str) -> None:
+        """Whoever has logged in before, and is not bound yet, has done so in vain."""
         for stream in list(self._streams):
-            its = stream.host is event.account.host and stream.account_name == event.account.jid.local
+            its = stream.host is account.host and stream.account_name == account.jid.local
             if its and stream.session is None:
-                stream.end(StreamError("not-authorized", "the account was deleted"))
+                stream.end(StreamError("not-authorized", why))
+
+    def _revoked(self, event: ClientRevoked) -> None:
+        """Also of what has logged in and not bound yet."""
+        for stream in list(self._streams):
+            login = stream.login
+            if login is None or stream.session is not None or login.account != event.account.id:
+                continue
+            if login.key in event.keys or login.grant in event.grants:
+                stream.end(StreamError("not-authorized", "this client's access was revoked"))
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after `seconds`."""
@@ -117,7 +132,7 @@ class ClientService:
         """Send a space to every bound client (RFC 6120 section 4.6.1)."""
         for stream in list(self._streams):
             if stream.state is State.BOUND:
-                stream.transport.write(b" ")
+                stream.write(b" ")
 
     def counts(self) -> dict[str, int]:
         """How many streams are in each state."""

@@ -39,6 +39,20 @@ _CREDENTIALS = select(*_KEYS).where(credential.c.account_id == bindparam("id"))
 _DATA = select(account_data.c.kind, account_data.c.key, account_data.c.value).where(
     account_data.c.account_id == bindparam("account"), account_data.c.kind.in_(bindparam("kinds", expanding=True))
 )
+_HASHES = (
+    select(credential.c.hash, func.count())
+    .join_from(credential, account)
+    .where(account.c.host == bindparam("of_host"))
+    .group_by(credential.c.hash)
+)
+_WITH_KEYS = (
+    select(func.count(credential.c.account_id.distinct()))
+    .join_from(credential, account)
+    .where(account.c.host == bindparam("of_host"))
+)
+_UNCHANGED = select(account.c.id).where(
+    account.c.id == bindparam("id_"), account.c.password_changed == bindparam("changed")
+)
 _INSERT = insert(account)
 _INSERT_KEYS = insert(credential)
 _DELETE = delete(account).where(account.c.id == bindparam("id_"))
@@ -162,6 +176,23 @@ class Accounts:
         rows = _key_rows([(account_id, credentials)])
         return self._store.write(lambda connection: _PUT_KEYS(connection, rows))
 
+    def add_credentials(
+        self, account_id: int, password_changed: int, name: str, keys: tuple[bytes, int, bytes, bytes]
+    ) -> Deferred[bool]:
+        """Keep keys for a hash that an account has none for; fires with whether that was done: not where the password
+        was changed since `password_changed`, of which the keys are not."""
+        row = {"id_": account_id, "changed": password_changed}
+
+        def job(connection: Connection) -> bool:
+            if connection.execute(_UNCHANGED, row).first() is None:
+                return False
+            known = {found[0] for found in connection.execute(_CREDENTIALS, {"id": account_id})}
+            if name not in known:
+                _insert_keys(connection, [(account_id, {name: keys})])
+            return name not in known
+
+        return self._store.write(job)
+
     def end_import(self, account_id: int) -> Deferred[bool]:
         """Open an account that was imported; fires with whether there is one."""
         row = {"id_": account_id, "changed": self._store.now_ms()}
@@ -205,8 +236,8 @@ class Accounts:
 
         return self._store.write(job)
 
-    def find_with_credentials(self, host: str, localpart: str) -> Deferred[Account | None]:
-        """`find` and `credentials` in one: what a login needs."""
+    def find_with_credentials(self, host: str, localpart: str, kind: str = "") -> Deferred[Account | None]:
+        """`find` and `credentials` in one, with what is kept for the account under a kind: what a login needs."""
 
         def job(connection: Connection) -> Account | None:
             rows = connection.execute(_FIND_WITH_KEYS, {"host": host, "localpart": localpart}).all()
@@ -215,9 +246,21 @@ class Accounts:
             columns = len(account.columns)
             # An account without credentials has one row, of which that half is empty.
             keys = {row[columns]: ScramKeys(*row[columns + 1 :]) for row in rows if row[columns] is not None}
-            return Account(AccountRow(*rows[0][:columns]), keys)
+            found = AccountRow(*rows[0][:columns])
+            data = connection.execute(_DATA, {"account": found.id, "kinds": [kind]}) if kind else ()
+            return Account(found, keys, {row.key: row.value for row in data})
 
         return self._store.write(job)
+
+    def hashes(self, host: str) -> Deferred[tuple[dict[str, int], int]]:
+        """For how many accounts of a host there are keys of each hash, and how many accounts have keys at all. May miss
+        what is queued."""
+
+        def job(connection: Connection) -> tuple[dict[str, int], int]:
+            counted: dict[str, int] = {row[0]: row[1] for row in connection.execute(_HASHES, {"of_host": host})}
+            return counted, connection.execute(_WITH_KEYS, {"of_host": host}).scalar_one()
+
+        return self._store.read(job)
 
     def set_credentials(self, account_id: int, credentials: Credentials, when: int) -> Deferred[bool]:
         """Replace all credentials; `when` the password was changed, in milliseconds.

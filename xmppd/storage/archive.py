@@ -28,8 +28,16 @@ _APPEND = insert(archive)
 _FOUND = select(func.count()).select_from(archive).where(
     _row.account_id == bindparam("account"), _row.id.in_(bindparam("ids", expanding=True))
 )
+_HELD = select(_row.id).where(
+    _row.account_id == bindparam("account"), _row.id.in_(bindparam("ids", expanding=True))
+)
 _FIRST = select(_row.id).where(_row.account_id == bindparam("account")).order_by(_row.id).limit(1)
-_LAST = select(_row.id).where(_row.account_id == bindparam("account")).order_by(_row.id.desc()).limit(1)
+_LAST = (
+    select(_row.id)
+    .where(_row.account_id == bindparam("account"), _row.id <= bindparam("until"))
+    .order_by(_row.id.desc())
+    .limit(1)
+)
 _OLD = (
     select(_row.id)
     .where(_row.account_id == bindparam("account"), _row.id < bindparam("before"))
@@ -95,14 +103,21 @@ class Archive:
 
         return self._store.read(job)
 
-    def ends(self, account_id: int) -> Deferred[tuple[bytes, bytes] | None]:
-        """The ids of the first and the last message; None for an empty archive. Sees what is committed."""
+    def ends(self, account_id: int, until: bytes = b"\xff" * 16) -> Deferred[tuple[bytes, bytes] | None]:
+        """The ids of the first message, and of the last one up to `until`; None where there is none. Sees what is
+        committed."""
+        row = {"account": account_id, "until": until}
 
         def job(connection: Connection) -> tuple[bytes, bytes] | None:
-            first, last = (connection.execute(end, {"account": account_id}).scalar() for end in (_FIRST, _LAST))
+            first, last = (connection.execute(end, row).scalar() for end in (_FIRST, _LAST))
             return None if first is None or last is None else (first, last)
 
         return self._store.read(job)
+
+    def holds(self, account_id: int, ids: Sequence[bytes]) -> Deferred[set[bytes]]:
+        """Which of these ids are in the archive, with what was asked for before."""
+        row = {"account": account_id, "ids": list(ids)}
+        return self._store.write(lambda connection: set(connection.execute(_HELD, row).scalars()))
 
     def expire(self, account_id: int, before: bytes, limit: int) -> Deferred[int]:
         """Delete the oldest messages, `limit` at most, whose ids are less than `before`; fires with how many there

@@ -48,10 +48,11 @@ Credentials = Mapping[str, tuple[bytes, int, bytes, bytes]]
 
 
 class Account(NamedTuple):
-    """An account with its credentials."""
+    """An account with its credentials, and what was asked for of what is kept for it, by key."""
 
     account: AccountRow
     credentials: dict[str, ScramKeys]
+    data: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

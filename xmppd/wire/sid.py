@@ -16,9 +16,15 @@ def with_stanza_id(stanza: Stanza, by: JID, id: str) -> Stanza:
     return stanza.extended(ns.STANZA_ID, "stanza-id", mark)
 
 
+def stanza_id(stanza: Stanza, by: JID) -> str | None:
+    """The id that `by` has given it, or None."""
+    own = f"<stanza-id xmlns='{ns.STANZA_ID}' by='{escape_attribute(by.full)}' id='".encode()
+    for child in stanza.children:
+        if child[:2] == _STANZA_ID and stanza.child_bytes(child).startswith(own):
+            return stanza.child_bytes(child)[len(own) :].partition(b"'")[0].decode()
+    return None
+
+
 def has_stanza_id(stanza: Stanza, by: JID) -> bool:
     """Whether `by` has given it one, in the words above; what others forge is taken out before."""
-    own = f"<stanza-id xmlns='{ns.STANZA_ID}' by='{escape_attribute(by.full)}' id=".encode()
-    return any(
-        stanza.child_bytes(child).startswith(own) for child in stanza.children if child[:2] == _STANZA_ID
-    )
+    return stanza_id(stanza, by) is not None

@@ -34,7 +34,6 @@ from xmppd.wire.stored import read_stored
 from xmppd.wire.xml import parse_tree, serialise
 
 MAX_ITERATIONS = 10_000_000  # of PBKDF2; who logs in with PLAIN has the server work that long
-OFFERED = ("SHA-1", "SHA-256")  # the hashes that new passwords are kept for, the better one last
 _ARCHIVED = "urn:xmpp:mam:tmp"  # which ejabberd still writes beside the ids of today
 _HASH_OF_SIZE = {digest_size(name): name for name in HASHES}
 _SUBSCRIPTIONS = frozenset({"none", "to", "from", "both"})
@@ -91,13 +90,13 @@ async def take(account: Importing, elements: Iterable[tuple[str, str, str]]) -> 
 
 
 async def end(account: Importing) -> list[str]:
-    """Open the account; returns the mechanisms that this server offers before those for which the account has keys."""
+    """Open the account; returns the mechanisms for which it has no keys."""
     keys = await account.store.accounts.credentials(account.id)
     await account.store.accounts.end_import(account.id)
     if not keys:
         account.left_out["an account without credentials that can be used, so it needs a new password"] += 1
-    known = [name in keys for name in OFFERED]
-    return [f"SCRAM-{name}" for place, name in enumerate(OFFERED) if not known[place] and any(known[:place])]
+    account.host.accounts.lacks(keys.keys())
+    return [f"SCRAM-{name}" for name in HASHES if keys and name not in keys]
 
 
 # ---- credentials and contacts

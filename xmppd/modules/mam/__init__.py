@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from xmppd.config import Duration, Option
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
-from xmppd.core.events import AccountLoading, Arriving, Sent, Starting, Stopping, Undelivered
+from xmppd.core.events import AccountLoading, Arriving, BoundInline, Sent, Starting, Stopping, Undelivered
 from xmppd.core.host import Host
 from xmppd.core.iq import Target
 from xmppd.core.routing import is_refused
@@ -55,6 +55,7 @@ def setup(host: Host) -> None:
     host.iq.on(Target.OWN, "get", ns.MAM, "query", query.form)
     host.iq.on(Target.OWN, "set", ns.MAM, "query", query.query)
     host.iq.on(Target.OWN, "get", ns.MAM, "metadata", query.metadata)
+    host.bus.on(BoundInline, query.at_binding)
     host.bus.on(Undelivered, kept, Stage.AFTER)
     host.bus.on(Starting, start)
     host.bus.on(Stopping, lambda event: remember_time(host))

@@ -25,6 +25,12 @@ class Ids:
         """What comes sorts behind an id that there is already."""
         self._last = max(self._last, (time_of(id), _COUNT - 1))
 
+    @property
+    def last(self) -> bytes:
+        """An id that no id made so far is greater than, and every later one is."""
+        milliseconds, count = self._last
+        return (milliseconds << 80 | 7 << 76 | count << 64 | (1 << 64) - 1).to_bytes(16, "big")
+
     def make(self) -> bytes:
         """A new id, greater than all before it."""
         now = (self._now_ms(), 0)

@@ -6,9 +6,10 @@ import contextlib
 
 from xmppd.config import Integer, Option
 from xmppd.core.accounts import Account
+from xmppd.core.events import BoundInline
 from xmppd.core.iq import Request
 from xmppd.core.session import Session
-from xmppd.modules.mam.ids import first_at, from_text, time_of, to_text
+from xmppd.modules.mam.ids import Ids, first_at, from_text, time_of, to_text
 from xmppd.storage import Archived, Range, StorageError
 from xmppd.wire import ns
 from xmppd.wire.delay import parse_stamp, stamp
@@ -45,8 +46,21 @@ async def metadata(request: Request) -> bytes:
     """Section 5: the ends of the archive; nothing for one that is empty."""
     account = request.account
     assert account is not None
+    return await ends_until(account, account.host.service(Ids).last)
+
+
+async def at_binding(event: BoundInline) -> None:
+    """XEP-0386 section 3.2: the ends of the archive at the moment of the binding. What comes after the last one is
+    delivered."""
+    account = event.session.account
+    event.archived = account.host.service(Ids).last
+    event.answers.append(await ends_until(account, event.archived))
+
+
+async def ends_until(account: Account, until: bytes) -> bytes:
+    """The ends of the archive as it was when `until` was its host's last id."""
     await _committed(account)
-    ends = await account.host.server.store.archive.ends(account.id)
+    ends = await account.host.server.store.archive.ends(account.id, until)
     if ends is None:
         return tag("metadata", {"xmlns": ns.MAM})
     return tag("metadata", {"xmlns": ns.MAM}, _end("start", ends[0]), _end("end", ends[1]))

@@ -15,10 +15,12 @@ import base64
 import binascii
 import contextlib
 import hmac
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
+from twisted.words.xish import domish
 
 from xmppd.core.events import Ended, HibernationEnded, Starting, Stopping
 from xmppd.core.host import Host, StreamFeature
@@ -37,6 +39,8 @@ from xmppd.wire.stanza import Stanza
 
 OPTIONS = (*hibernation.OPTIONS, *MANAGED_OPTIONS)
 
+Tell = Callable[[bytes, str], None]  # takes what is said, and the address of the session that it is about
+
 PAGE_BYTES = 256 * 1024  # sent at a resumption before the client has to have read it
 
 
@@ -44,6 +48,8 @@ def setup(host: Host) -> None:
     """Hook stream management into a host."""
     host.provide(Book, Book(hibernation.hibernate))
     host.features.append(StreamFeature("sm", True, lambda: sm.FEATURE))
+    host.inline_resume = resume_inline
+    host.on_bind(ns.SM, ns.SM, "enable", enable_inline)
     host.nonzas[ns.SM, "enable"] = enable
     host.nonzas[ns.SM, "resume"] = resume
     host.nonzas[ns.SM, "r"] = answer
@@ -80,13 +86,25 @@ def enable(stream: Carrier, element: Stanza) -> None:
 async def _enable(session: Session, resumable: bool) -> None:
     if session.keeper is not None:
         session.carrier.send(sm.failed("unexpected-request", "stream management is enabled already"))
-        return
-    if session.ended:
-        return
+    elif not session.ended:
+        _begin(session, resumable, session.carrier.send)
+
+
+def enable_inline(session: Session, element: domish.Element) -> bytes:
+    """Section 9.1: together with binding."""
+    if session.keeper is not None:
+        return sm.failed("unexpected-request", "stream management is enabled already")
+    told: list[bytes] = []
+    _begin(session, element.getAttribute("resume") in ("true", "1"), told.append)
+    return b"".join(told)
+
+
+def _begin(session: Session, resumable: bool, tell: Callable[[bytes], None]) -> None:
+    """Manage a session from the moment on at which that was told."""
     settings = session.host.settings
     resumable = resumable and settings[MAX_HIBERNATED] > 0 and settings[HIBERNATION_TIME] > 0
     managed = Managed(session, _new_id(session) if resumable else "")
-    session.carrier.send(sm.enabled(managed.id, int(settings[HIBERNATION_TIME])))
+    tell(sm.enabled(managed.id, int(settings[HIBERNATION_TIME])))
     managed.journal.begin()
     session.put(managed)
     session.keeper = managed
@@ -167,20 +185,35 @@ def resume(stream: Carrier, element: Stanza) -> None:
     if stream.session is not None:
         stream.send(sm.failed("unexpected-request", "a resource is bound already"))
         return
-    previd = element.attributes.get("previd", "")
+    attributes = element.attributes
+    stream.wait_for(_answer_resume(stream, attributes.get("previd", ""), attributes.get("h")))
+
+
+async def _answer_resume(stream: Carrier, previd: str, h: str | None) -> None:
+    failed = await _resume_or_say(stream, previd, h, lambda resumed, who: stream.send(resumed))
+    if failed is not None:
+        stream.send(failed)
+
+
+async def resume_inline(stream: Carrier, element: domish.Element, tell: Tell) -> bytes | None:
+    """Section 9.2: together with the login."""
+    return await _resume_or_say(stream, str(element.getAttribute("previd") or ""), element.getAttribute("h"), tell)
+
+
+async def _resume_or_say(stream: Carrier, previd: str, h: str | None, tell: Tell) -> bytes | None:
+    """Resume a session, and `tell` so before anything else is sent; or return ``<failed/>``."""
     try:
-        h = parse_h(element.attributes.get("h"))
+        handled = parse_h(h)
     except ValueError as error:
-        stream.send(sm.failed("bad-request", str(error)))
-        return
+        return sm.failed("bad-request", str(error))
     managed = _find(stream, previd)
-    if managed is None:
-        stream.wait_for(_not_found(stream, previd))
-    else:
-        stream.wait_for(_resume(stream, managed, h))
+    if managed is not None and await _resume(stream, managed, handled, tell):
+        return None
+    return await _not_found(stream, previd)
 
 
-async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
+async def _resume(stream: Carrier, managed: Managed, h: int, tell: Tell) -> bool:
+    """False where the session has ended meanwhile."""
     session = managed.session
     try:
         _take_over(managed)
@@ -201,8 +234,7 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     except StorageError:
         stored = False
     if session.ended:
-        await _not_found(stream, managed.id)
-        return
+        return False
     if not stored or managed.journal.torn or stream.closed:
         _went_away(managed)
         # Not <failed/>: the client would give up a session that is only to be tried again later.
@@ -212,9 +244,9 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     managed.machine.restart()
     managed.told = managed.machine.handled
     stream.adopt(session)
-    stream.send(sm.resumed(managed.id, managed.machine.h))
+    tell(sm.resumed(managed.id, managed.machine.h), session.jid.full)
     if not await _send_again(stream, managed):
-        return  # it hibernates again, or another stream has it, or it is over
+        return True  # it hibernates again, or another stream has it, or it is over
     managed.resuming = None
     managed.connected = True
     managed.journal.hibernated = None
@@ -227,6 +259,7 @@ async def _resume(stream: Carrier, managed: Managed, h: int) -> None:
     managed.away = managed.restarted = False
     if away:
         await session.host.bus.fire(HibernationEnded(session, resumed=True, restarted=restarted))
+    return True
 
 
 async def _send_again(stream: Carrier, managed: Managed) -> bool:
@@ -280,7 +313,7 @@ async def _in_turn(session: Session) -> None:
     await turn
 
 
-async def _not_found(stream: Carrier, previd: str) -> None:
+async def _not_found(stream: Carrier, previd: str) -> bytes:
     """There is no such session any more; how many stanzas it had handled is still known for a while."""
     host = stream.host
     assert host is not None and stream.account_name is not None
@@ -290,7 +323,7 @@ async def _not_found(stream: Carrier, previd: str) -> None:
         if account is not None:
             kept = await host.server.store.data.get(account.id, KIND, previd)
             h = int(kept.partition(b" ")[0]) if kept is not None else None
-    stream.send(sm.failed("item-not-found", "there is no such session", h))
+    return sm.failed("item-not-found", "there is no such session", h)
 
 
 # ---- small things

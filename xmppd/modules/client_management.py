@@ -1,0 +1,417 @@
+"""Clients: what has access to an account, and how that ends (XEP-0494 0.1.0, and the protocol of Prosody that it was
+made of, ``xmpp:prosody.im/protocol/manage-clients``).
+
+A client is known by the id of its user agent (XEP-0388), or as far as that goes by the resource that it wants. It has
+access while it is connected, has a token (XEP-0484), a grant, or has used the password since that was changed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from twisted.internet.defer import DeferredList
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from xmppd.config import Duration, Integer, Option
+from xmppd.core import grants
+from xmppd.core.accounts import Account
+from xmppd.core.bus import Stage
+from xmppd.core.clients import Login, Tokens
+from xmppd.core.events import Bound, ClientRevoked, Ended, LoggedIn, NewClient, PasswordChanged
+from xmppd.core.grants import Grant
+from xmppd.core.host import Host
+from xmppd.core.iq import Request, Target
+from xmppd.core.session import Session
+from xmppd.storage import StorageError
+from xmppd.wire import ns
+from xmppd.wire.delay import stamp
+from xmppd.wire.errors import StanzaError
+from xmppd.wire.xml import tag
+
+MAX_CLIENTS = Option(
+    "max_clients_per_account", Integer(minimum=1), "100",
+    "How many clients of an account are known; a new one takes the place of the one that was not seen for longest.",
+)  # fmt: skip
+RETENTION = Option(
+    "client_retention", Duration(never=True, minimum=3600), "90d",
+    "How long a client that is not seen any more, and has no token, is known.",
+)  # fmt: skip
+OPTIONS = (MAX_CLIENTS, RETENTION)
+
+KIND = "clients"  # in the store, under the key of the client
+MAX_GRANTS = 50  # that a client is known to have used
+CLEAN_SECONDS = 6 * 3600.0
+NAMESPACES = (ns.MANAGE_CLIENTS, ns.CAM)
+
+
+@dataclass(slots=True)
+class Client:
+    """What is kept of a client. Times are milliseconds since 1970; `password` is when it last used that, `grants` are
+    the ids of the grants that it has used."""
+
+    first_seen: int
+    last_seen: int
+    software: str = ""
+    version: str = ""
+    uri: str = ""
+    device: str = ""
+    resource: str = ""
+    password: int | None = None
+    grants: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Access:
+    """A client, or a grant that no client is known to use, as it is listed."""
+
+    id: str
+    type: str
+    client: Client
+    connected: bool
+    ways: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"id": self.id, "type": self.type, "connected": self.connected, "auth": self.ways, **asdict(self.client)}
+
+
+def setup(host: Host) -> None:
+    """Hook the management of clients into a host."""
+    for xmlns in NAMESPACES:
+        host.iq.on(Target.OWN, "get", xmlns, "list", list_clients)
+        # COMPAT: slixmpp 1.17 revokes by a get.
+        for type in ("set", "get"):
+            host.iq.on(Target.OWN, type, xmlns, "revoke", revoke_client)
+        host.disco.account.features.add(xmlns)
+    host.bus.on(LoggedIn, logged_in)
+    host.bus.on(Bound, bound)
+    host.bus.on(Ended, ended)
+    host.bus.on(PasswordChanged, password_changed, Stage.CHECK)
+    host.bus.on(PasswordChanged, forget_grants)
+    host.session_state["client"] = (_save, _restore)
+    cleaning = LoopingCall(lambda: host.server.tasks.start(clean(host), "forgetting clients"))
+    cleaning.clock = host.server.clock  # type: ignore[assignment]
+    cleaning.start(CLEAN_SECONDS, now=False)
+
+
+def _save(session: Session) -> Any:
+    login = session.find(Login)
+    return None if login is None else {"key": login.key, "grant": login.grant, "legacy": login.is_legacy}
+
+
+def _restore(session: Session, kept: Any) -> None:
+    session.put(Login(kept["key"], grant=kept["grant"], is_legacy=kept["legacy"]))
+
+
+# ---- clients are seen
+
+
+def logged_in(event: LoggedIn) -> None:
+    """A client that says which one it is logs in; that is on disk before it is told."""
+    if event.login.agent.id:
+        event.writes.append(_seen(event.account, event.login))
+
+
+def bound(event: Bound) -> None:
+    """A client that does not say which one it is has a session."""
+    session = event.session
+    login = session.find(Login)
+    if login is not None and login.is_legacy:
+        _seen(session.account, login).addErrback(_not_kept, session)
+
+
+def _not_kept(failure: Failure, session: Session) -> None:
+    failure.trap(StorageError)
+    session.log.error("{session}: that a client was seen is not kept: {error}", session=session.id,
+                      error=failure.getErrorMessage())  # fmt: skip
+
+
+def ended(event: Ended) -> None:
+    """Its session is over: it was seen until now."""
+    session = event.session
+    login = session.find(Login)
+    if login is None or session.account.going:
+        return
+    now = session.host.server.now_ms()
+
+    def change(value: bytes | None) -> tuple[bytes | None, None]:
+        if value is None:
+            return None, None
+        client = _from_stored(value)
+        client.last_seen = now
+        return _to_stored(client), None
+
+    data = session.host.server.store.data
+    data.change(session.account.id, KIND, login.key, change).addErrback(_not_kept, session)
+
+
+def _seen(account: Account, login: Login) -> Any:
+    """Keep that a client has logged in, and how."""
+    host = account.host
+    now = host.server.now_ms()
+
+    def change(value: bytes | None) -> tuple[bytes | None, bool]:
+        client = _from_stored(value) if value is not None else Client(now, now)
+        agent = login.agent
+        client.last_seen = now
+        if agent.software:
+            client.software, client.version = agent.software, agent.version
+        client.uri, client.device = agent.uri or client.uri, agent.device or client.device
+        client.resource = login.resource
+        if login.grant is not None:
+            client.grants = [*(grant for grant in client.grants if grant != login.grant), login.grant][-MAX_GRANTS:]
+        elif login.token is None:
+            client.password = now
+        return _to_stored(client), value is None
+
+    def known(is_new: bool) -> None:
+        if is_new:
+            host.server.tasks.start(_new(account, login), "a new client")
+
+    return host.server.store.data.change(account.id, KIND, login.key, change).addCallback(known)
+
+
+async def _new(account: Account, login: Login) -> None:
+    """A client is there for the first time: others may want to know, and an old one may have to make room."""
+    host = account.host
+    await host.bus.fire(NewClient(account, login))
+    data = host.server.store.data
+    try:
+        kept = await data.all(account.id, KIND)
+        connected = _connected(account)
+        idle = sorted((_from_stored(value).last_seen, key) for key, value in kept.items() if key not in connected)
+        surplus = {key for _, key in idle[: max(0, len(kept) - host.settings[MAX_CLIENTS])]}
+        if surplus:
+            await _end(account, surplus, set(), None, forget=True)
+    except StorageError as error:
+        host.log.error("clients of {user} were not counted: {error}", user=account.jid.bare, error=str(error))
+
+
+def _connected(account: Account) -> set[str]:
+    """The keys of the clients that have a session, hibernated ones included."""
+    logins = (session.find(Login) for session in account.sessions)
+    return {login.key for login in logins if login is not None}
+
+
+# ---- the list
+
+
+async def accesses(account: Account) -> list[Access]:
+    """Everything that has access to an account, the one that was not seen for longest first."""
+    server = account.host.server
+    data = server.store.data
+    row = await server.store.accounts.find(account.jid.domain, account.jid.local)
+    if row is None:
+        return []
+    kept = {key: _from_stored(value) for key, value in (await data.all(account.id, KIND)).items()}
+    service = account.host.find(Tokens)
+    tokens = await service.holders(account.id, row.password_changed) if service is not None else set()
+    given = {id: grants.from_stored(value) for id, value in (await data.all(account.id, grants.KIND)).items()}
+    given = {id: grant for id, grant in given.items() if grant.created >= row.password_changed}
+    connected = _connected(account)
+    found = []
+    for key, client in kept.items():
+        ways = ["password"] if client.password is not None and client.password >= row.password_changed else []
+        ways += ["grant"] if given.keys() & set(client.grants) else []
+        ways += ["fast"] if key in tokens else []
+        if ways or key in connected:
+            found.append(Access(f"client/{key}", "session", client, key in connected, ways))
+    used = {grant for client in kept.values() for grant in client.grants}
+    found += [_unused(id, grant) for id, grant in given.items() if id not in used]
+    return sorted(found, key=lambda access: access.client.last_seen)
+
+
+def _unused(id: str, grant: Grant) -> Access:
+    client = Client(grant.created, grant.used or grant.created, software=grant.name)
+    return Access(f"grant/{id}", "access", client, False, ["grant"])
+
+
+async def list_clients(request: Request) -> bytes:
+    """XEP-0494 section 3.1."""
+    account = _own_account(request)
+    xmlns = str(request.payload.uri)
+    return tag("clients", {"xmlns": xmlns}, *(_listed(access, xmlns) for access in await accesses(account)))
+
+
+def _listed(access: Access, xmlns: str) -> bytes:
+    client = access.client
+    # A grant is as good as the password, but for what only who has that may do.
+    status = "normal" if access.ways == ["grant"] else "unrestricted"
+    permission = tag("permission", {"status": status}) if xmlns == ns.CAM else b""
+    agent = []
+    if client.software:
+        agent.append(tag("software", {"version": client.version or None}, client.software))
+    agent += [tag(name, None, text) for name, text in (("uri", client.uri), ("device", client.device)) if text]
+    return tag(
+        "client", {"connected": "true" if access.connected else "false", "id": access.id, "type": access.type},
+        tag("first-seen", None, stamp(client.first_seen)),
+        tag("last-seen", None, stamp(client.last_seen)),
+        tag("auth", None, *(tag(way) for way in access.ways)),
+        permission,
+        tag("user-agent", None, *agent),
+    )  # fmt: skip
+
+
+def _own_account(request: Request) -> Account:
+    """The account of who asks; somebody with an application password may not manage what has access."""
+    login = request.session.find(Login) if request.session is not None else None
+    if request.account is None or request.session is None:
+        raise StanzaError("not-allowed")
+    if login is not None and login.grant is not None:
+        raise StanzaError("forbidden", "this takes the password of the account")
+    return request.account
+
+
+# ---- revocation
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What came of a revocation: whether the client has used the password, which it may still know, and whether the
+    session that was to be spared is one of its."""
+
+    password: bool
+    own: bool
+
+
+async def revoke_client(request: Request) -> None:
+    """XEP-0494 section 3.2."""
+    account = _own_account(request)
+    session = request.session
+    assert session is not None
+    revoked = await revoke(account, str(request.payload.getAttribute("id") or ""), spare=session)
+    if revoked.own:
+        # Once it has the answer.
+        account.host.server.clock.callLater(0, session.close, "not-authorized", "this client's access was revoked")
+    if revoked.password:
+        reset = tag("password-reset-required", {"xmlns": str(request.payload.uri)})
+        raise StanzaError("service-unavailable", "the password has to be changed", type="cancel", application=reset)
+
+
+async def revoke(account: Account, selector: str, spare: Session | None = None) -> Revoked:
+    """End the access of what `selector` names: ``client/ID``, ``grant/ID``, ``software/NAME`` or
+    ``software/NAME/VERSION``. The session `spare` is left to the caller. Raises `StanzaError` for what is not there."""
+    listed = await accesses(account)
+    kind, _, id = selector.partition("/")
+    used = {grant for access in listed for grant in access.client.grants}
+    if kind == "grant" and id in used:
+        found = None
+        ids = {id}
+    else:
+        found = _find(listed, selector)
+        ids = {found.id.partition("/")[2]} if found.type == "access" else set(found.client.grants)
+    # Whoever else uses one of these grants has tokens because of it.
+    mine = [a for a in listed if a is found or ids & set(a.client.grants)]
+    keys = {access.id.partition("/")[2] for access in mine if access.type == "session"}
+    login = spare.find(Login) if spare is not None else None
+    own = login is not None and (login.key in keys or login.grant in ids)
+    await _end(account, keys, ids, spare)
+    account.host.log.info("access of {user} was revoked: {selector}", user=account.jid.bare, selector=selector)
+    if found is None or found.type == "access":
+        return Revoked(False, own)
+    if "password" not in found.ways:
+        await account.host.server.store.data.delete(account.id, KIND, found.id.partition("/")[2])
+    return Revoked("password" in found.ways, own)
+
+
+def _find(listed: list[Access], selector: str) -> Access:
+    kind, _, rest = selector.partition("/")
+    for access in listed:
+        software = access.client.software
+        named = (software, f"{software}/{access.client.version}") if software else ()
+        if access.id == selector or (kind == "software" and rest in named):
+            return access
+    raise StanzaError("item-not-found", "there is no such client")
+
+
+async def _end(account: Account, keys: set[str], ids: set[str], spare: Session | None, forget: bool = False) -> None:
+    """End sessions, tokens and grants, and `forget` clients, all asked for in one turn."""
+    data = account.host.server.store.data
+    event = ClientRevoked(account, frozenset(keys), frozenset(ids))
+    await account.host.bus.fire(event)
+    writes: list[Any] = [*event.writes, *(data.delete(account.id, grants.KIND, id) for id in ids)]
+    if forget:
+        writes += [data.delete(account.id, KIND, key) for key in keys]
+    for session in account.sessions:
+        login = session.find(Login)
+        if session is not spare and login is not None and (login.key in keys or login.grant in ids):
+            session.close("not-authorized", "this client's access was revoked")
+    for well, outcome in await DeferredList(writes, consumeErrors=True):
+        if not well:
+            outcome.raiseException()
+
+
+def password_changed(event: PasswordChanged) -> None:
+    """Everything that had access by the old password has none any more; the client that changed it stays."""
+    account = event.account
+    for session in account.sessions:
+        if session is not event.by:
+            session.close("not-authorized", "the password was changed")
+
+
+async def forget_grants(event: PasswordChanged) -> None:
+    """They are void since the change; and who changed the password knows it."""
+    account = event.account
+    data = account.host.server.store.data
+    login = event.by.find(Login) if event.by is not None else None
+    now = account.host.server.now_ms()
+
+    def change(value: bytes | None) -> tuple[bytes | None, None]:
+        client = _from_stored(value) if value is not None else Client(now, now)
+        client.last_seen = client.password = now
+        return _to_stored(client), None
+
+    try:
+        if login is not None:
+            await data.change(account.id, KIND, login.key, change)
+        for id in await data.all(account.id, grants.KIND):
+            await data.delete(account.id, grants.KIND, id)
+    except StorageError as error:
+        account.host.log.error("void grants of {user} are kept: {error}", user=account.jid.bare, error=str(error))
+
+
+async def clean(host: Host) -> None:
+    """Forget the clients that have not been seen for long, and have neither a session nor a token nor a grant."""
+    age = host.settings[RETENTION]
+    if age is None:
+        return
+    before = host.server.now_ms() - int(age * 1000)
+    last = 0
+    try:
+        while page := await host.server.store.data.page(host.domain, KIND, last, 100):
+            last = page[-1][0]
+            old = {local for _, local, _, value in page if _from_stored(value).last_seen < before}
+            for local in old:
+                await _clean_account(host, local, before)
+    except StorageError as error:
+        host.log.error("old clients were not forgotten: {error}", error=str(error))
+
+
+async def _clean_account(host: Host, local: str, before: int) -> None:
+    account = await host.accounts.load(local)
+    if account is None:
+        return
+
+    def change(value: bytes | None) -> tuple[bytes | None, None]:
+        seen = value is not None and _from_stored(value).last_seen >= before  # meanwhile
+        return value if seen else None, None
+
+    data = host.server.store.data
+    useful = {a.id for a in await accesses(account) if a.connected or set(a.ways) - {"password"}}
+    for key, value in (await data.all(account.id, KIND)).items():
+        if _from_stored(value).last_seen < before and f"client/{key}" not in useful:
+            await data.change(account.id, KIND, key, change)
+
+
+# ---- what is kept
+
+
+def _from_stored(value: bytes) -> Client:
+    return Client(**json.loads(value))
+
+
+def _to_stored(client: Client) -> bytes:
+    return json.dumps(asdict(client)).encode()

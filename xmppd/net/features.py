@@ -1,0 +1,49 @@
+"""What a client stream announces (RFC 6120 section 4.3.2), before a login and after it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from xmppd.core.host import Host
+from xmppd.core.session import Session
+from xmppd.net.authentication import Authentication
+from xmppd.wire import ns
+from xmppd.wire.xml import tag
+
+_BIND = tag("bind", {"xmlns": ns.BIND})
+# COMPAT: clients of before RFC 6120 look for it (RFC 3921 section 3); the others see that they need not.
+_SESSION = tag("session", {"xmlns": ns.SESSION}, tag("optional"))
+_STARTTLS = tag("starttls", {"xmlns": ns.TLS})
+_STARTTLS_REQUIRED = tag("starttls", {"xmlns": ns.TLS}, tag("required"))
+
+
+def before_login(
+    host: Host, authentication: Authentication | None, secure: bool, requires_tls: bool
+) -> tuple[bytes, str]:
+    """The features of a stream that nobody has logged in on, and their version (XEP-0509), which is "" where there is
+    no login that could name it. `authentication` is None where TLS has to come first."""
+    features: list[bytes] = []
+    if not secure:
+        features.append(_STARTTLS_REQUIRED if requires_tls else _STARTTLS)
+    if authentication is None:
+        return _features(features), ""
+    features.append(authentication.features())
+    features += [feature.xml() for feature in host.features if not feature.authenticated]
+    if not authentication.speaks(ns.SASL2):
+        return _features(features), ""
+    version = base64.b64encode(hashlib.sha256(b"".join(features)).digest()[:18]).decode()
+    features.append(tag("config-version", {"xmlns": ns.IAP, "scheme": "opaque", "value": version}))
+    return _features(features), version
+
+
+def after_login(host: Host, session: Session | None) -> bytes:
+    """The features of a stream after a login, with a session or without one: what still applies."""
+    own = [_BIND, _SESSION] if session is None else []
+    managed = session is not None and session.keeper is not None
+    wanted = (feature for feature in host.features if feature.authenticated and not (managed and feature.name == "sm"))
+    return _features([*own, *(feature.xml() for feature in wanted)])
+
+
+def _features(features: list[bytes]) -> bytes:
+    return tag("stream:features", None, *features)

@@ -1,0 +1,42 @@
+"""Stream headers (RFC 6120 section 4.7): whom a client speaks to and who it says it is, and what it is answered."""
+
+from __future__ import annotations
+
+from xmppd.core.host import Host
+from xmppd.core.server import Server
+from xmppd.wire import ns
+from xmppd.wire.errors import StreamError
+from xmppd.wire.jid import JID, InvalidJID, parse
+from xmppd.wire.xml import escape_attribute
+
+MAX_ADDRESS = 1024  # characters of an address that is repeated
+
+
+def addressed_host(server: Server, to: str | None) -> Host | None:
+    """The host that a client wants, None where it is none of ours."""
+    try:
+        return server.hosts.get(parse(to).full) if to else None
+    except InvalidJID:
+        return None
+
+
+def claimed_sender(sender: str | None, domain: str) -> JID | None:
+    """Who a client says it is; raises `StreamError` for somebody of another domain than the one it speaks to (XEP-0388
+    section 2.1)."""
+    try:
+        jid = parse(sender).to_bare() if sender else None
+    except InvalidJID:
+        return None
+    if jid is not None and jid.domain != domain:
+        raise StreamError("invalid-from", "the user is of another domain")
+    return jid
+
+
+def header_bytes(domain: str, to: str | None, id: str) -> bytes:
+    """Our own header, from `domain` to whoever opened the stream."""
+    answer = f" to='{escape_attribute(to)}'" if to and len(to) < MAX_ADDRESS else ""
+    header = (
+        f"<?xml version='1.0'?><stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}' version='1.0' "
+        f"xml:lang='en' id='{id}' from='{escape_attribute(domain)}'{answer}>"
+    )
+    return header.encode()
