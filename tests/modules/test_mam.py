@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import globalLogPublisher
 
 from tests.support.disk import broken
 from tests.support.world import STANZA_ID, STARTED, Player, World
@@ -634,3 +636,22 @@ def test_a_time(text: str, time: int) -> None:
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):
         parse_stamp(text)
+
+
+def test_a_clock_that_was_far_ahead_is_told_of() -> None:
+    world = World()
+    ahead = Ids(lambda: world.server.now_ms() + 3 * 86400 * 1000, lambda bits: 0).make()
+    world.result(world.store.data.server_put("mam", "example.org", ahead))
+    told: list[str] = []
+
+    def observe(event: Any) -> None:
+        if "days ahead" in event.get("log_format", ""):
+            told.append(str(event["days"]))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        after = World(before=world)
+        after.starts()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert told == ["3"]

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -20,7 +20,7 @@ from xmppd.core import grants
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.clients import Login, Tokens
-from xmppd.core.events import Bound, ClientRevoked, Ended, LoggedIn, NewClient, PasswordChanged
+from xmppd.core.events import AccountLoading, Bound, ClientRevoked, Ended, LoggedIn, NewClient, PasswordChanged
 from xmppd.core.grants import Grant
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
@@ -64,6 +64,13 @@ class Client:
 
 
 @dataclass(slots=True)
+class Clients:
+    """Record of an account: its clients by their keys, as they are on disk or about to be."""
+
+    known: dict[str, Client]
+
+
+@dataclass(slots=True)
 class Access:
     """A client, or a grant that no client is known to use, as it is listed."""
 
@@ -86,6 +93,8 @@ def setup(host: Host) -> None:
         for type in ("set", "get"):
             host.iq.on(Target.OWN, type, xmlns, "revoke", revoke_client)
         host.disco.account.features.add(xmlns)
+    host.accounts.kinds.append(KIND)
+    host.bus.on(AccountLoading, load)
     host.bus.on(LoggedIn, logged_in)
     host.bus.on(Bound, bound)
     host.bus.on(Ended, ended)
@@ -95,6 +104,21 @@ def setup(host: Host) -> None:
     cleaning = LoopingCall(lambda: host.server.tasks.start(clean(host), "forgetting clients"))
     cleaning.clock = host.server.clock  # type: ignore[assignment]
     cleaning.start(CLEAN_SECONDS, now=False)
+
+
+def load(event: AccountLoading) -> None:
+    """They come into memory with their account."""
+    event.account.put(Clients({key: _from_stored(value) for key, value in event.data[KIND].items()}))
+
+
+def _known(account: Account) -> dict[str, Client]:
+    record = account.find(Clients)
+    return record.known if record is not None else {}
+
+
+def _keep(account: Account, key: str) -> Deferred[None]:
+    """Write what is known of a client."""
+    return account.host.server.store.data.put(account.id, KIND, key, _to_stored(_known(account)[key]))
 
 
 def _save(session: Session) -> Any:
@@ -135,59 +159,46 @@ def ended(event: Ended) -> None:
     login = session.find(Login)
     if login is None or session.account.going:
         return
-    now = session.host.server.now_ms()
-
-    def change(value: bytes | None) -> tuple[bytes | None, None]:
-        if value is None:
-            return None, None
-        client = _from_stored(value)
-        client.last_seen = now
-        return _to_stored(client), None
-
-    data = session.host.server.store.data
-    data.change(session.account.id, KIND, login.key, change).addErrback(_not_kept, session)
+    client = _known(session.account).get(login.key)
+    if client is not None:
+        client.last_seen = session.host.server.now_ms()
+        _keep(session.account, login.key).addErrback(_not_kept, session)
 
 
-def _seen(account: Account, login: Login) -> Any:
+def _seen(account: Account, login: Login) -> Deferred[None]:
     """Keep that a client has logged in, and how."""
-    host = account.host
-    now = host.server.now_ms()
-
-    def change(value: bytes | None) -> tuple[bytes | None, bool]:
-        client = _from_stored(value) if value is not None else Client(now, now)
-        agent = login.agent
-        client.last_seen = now
-        if agent.software:
-            client.software, client.version = agent.software, agent.version
-        client.uri, client.device = agent.uri or client.uri, agent.device or client.device
-        client.resource = login.resource
-        if login.grant is not None:
-            client.grants = [*(grant for grant in client.grants if grant != login.grant), login.grant][-MAX_GRANTS:]
-        elif login.token is None:
-            client.password = now
-        return _to_stored(client), value is None
-
-    def known(is_new: bool) -> None:
-        if is_new:
-            host.server.tasks.start(_new(account, login), "a new client")
-
-    return host.server.store.data.change(account.id, KIND, login.key, change).addCallback(known)
+    now = account.host.server.now_ms()
+    known, agent = _known(account), login.agent
+    is_new = login.key not in known
+    client = known.setdefault(login.key, Client(now, now))
+    client.last_seen = now
+    if agent.software:
+        client.software, client.version = agent.software, agent.version
+    client.uri, client.device = agent.uri or client.uri, agent.device or client.device
+    client.resource = login.resource
+    if login.grant is not None:
+        client.grants = [*(grant for grant in client.grants if grant != login.grant), login.grant][-MAX_GRANTS:]
+    elif login.token is None:
+        client.password = now
+    kept = _keep(account, login.key)
+    if is_new:
+        account.host.server.tasks.start(_new(account, login), "a new client")
+    return kept
 
 
 async def _new(account: Account, login: Login) -> None:
     """A client is there for the first time: others may want to know, and an old one may have to make room."""
     host = account.host
     await host.bus.fire(NewClient(account, login))
-    data = host.server.store.data
+    known = _known(account)
+    busy = _connected(account) | {login.key}
+    idle = sorted((client.last_seen, key) for key, client in known.items() if key not in busy)
+    surplus = {key for _, key in idle[: max(0, len(known) - host.settings[MAX_CLIENTS])]}
     try:
-        kept = await data.all(account.id, KIND)
-        connected = _connected(account)
-        idle = sorted((_from_stored(value).last_seen, key) for key, value in kept.items() if key not in connected)
-        surplus = {key for _, key in idle[: max(0, len(kept) - host.settings[MAX_CLIENTS])]}
         if surplus:
             await _end(account, surplus, set(), None, forget=True)
     except StorageError as error:
-        host.log.error("clients of {user} were not counted: {error}", user=account.jid.bare, error=str(error))
+        host.log.error("clients of {user} did not make room: {error}", user=account.jid.bare, error=str(error))
 
 
 def _connected(account: Account) -> set[str]:
@@ -206,20 +217,20 @@ async def accesses(account: Account) -> list[Access]:
     row = await server.store.accounts.find(account.jid.domain, account.jid.local)
     if row is None:
         return []
-    kept = {key: _from_stored(value) for key, value in (await data.all(account.id, KIND)).items()}
+    known = _known(account)
     service = account.host.find(Tokens)
     tokens = await service.holders(account.id, row.password_changed) if service is not None else set()
     given = {id: grants.from_stored(value) for id, value in (await data.all(account.id, grants.KIND)).items()}
     given = {id: grant for id, grant in given.items() if grant.created >= row.password_changed}
     connected = _connected(account)
     found = []
-    for key, client in kept.items():
+    for key, client in known.items():
         ways = ["password"] if client.password is not None and client.password >= row.password_changed else []
         ways += ["grant"] if given.keys() & set(client.grants) else []
         ways += ["fast"] if key in tokens else []
         if ways or key in connected:
             found.append(Access(f"client/{key}", "session", client, key in connected, ways))
-    used = {grant for client in kept.values() for grant in client.grants}
+    used = {grant for client in known.values() for grant in client.grants}
     found += [_unused(id, grant) for id, grant in given.items() if id not in used]
     return sorted(found, key=lambda access: access.client.last_seen)
 
@@ -313,7 +324,7 @@ async def revoke(account: Account, selector: str, spare: Session | None = None) 
     if found is None or found.type == "access":
         return Revoked(False, own)
     if "password" not in found.ways:
-        await account.host.server.store.data.delete(account.id, KIND, found.id.partition("/")[2])
+        await _forget(account, found.id.partition("/")[2])
     return Revoked("password" in found.ways, own)
 
 
@@ -334,7 +345,7 @@ async def _end(account: Account, keys: set[str], ids: set[str], spare: Session |
     await account.host.bus.fire(event)
     writes: list[Any] = [*event.writes, *(data.delete(account.id, grants.KIND, id) for id in ids)]
     if forget:
-        writes += [data.delete(account.id, KIND, key) for key in keys]
+        writes += [_forget(account, key) for key in keys]
     for session in account.sessions:
         login = session.find(Login)
         if session is not spare and login is not None and (login.key in keys or login.grant in ids):
@@ -342,6 +353,12 @@ async def _end(account: Account, keys: set[str], ids: set[str], spare: Session |
     for well, outcome in await DeferredList(writes, consumeErrors=True):
         if not well:
             outcome.raiseException()
+
+
+def _forget(account: Account, key: str) -> Deferred[bool]:
+    """A client is not known any more."""
+    _known(account).pop(key, None)
+    return account.host.server.store.data.delete(account.id, KIND, key)
 
 
 def password_changed(event: PasswordChanged) -> None:
@@ -358,15 +375,11 @@ async def forget_grants(event: PasswordChanged) -> None:
     data = account.host.server.store.data
     login = event.by.find(Login) if event.by is not None else None
     now = account.host.server.now_ms()
-
-    def change(value: bytes | None) -> tuple[bytes | None, None]:
-        client = _from_stored(value) if value is not None else Client(now, now)
-        client.last_seen = client.password = now
-        return _to_stored(client), None
-
     try:
         if login is not None:
-            await data.change(account.id, KIND, login.key, change)
+            client = _known(account).setdefault(login.key, Client(now, now))
+            client.last_seen = client.password = now
+            await _keep(account, login.key)
         for id in await data.all(account.id, grants.KIND):
             await data.delete(account.id, grants.KIND, id)
     except StorageError as error:
@@ -395,15 +408,10 @@ async def _clean_account(host: Host, local: str, before: int) -> None:
     if account is None:
         return
 
-    def change(value: bytes | None) -> tuple[bytes | None, None]:
-        seen = value is not None and _from_stored(value).last_seen >= before  # meanwhile
-        return value if seen else None, None
-
-    data = host.server.store.data
-    useful = {a.id for a in await accesses(account) if a.connected or set(a.ways) - {"password"}}
-    for key, value in (await data.all(account.id, KIND)).items():
-        if _from_stored(value).last_seen < before and f"client/{key}" not in useful:
-            await data.change(account.id, KIND, key, change)
+    useful = {access.id for access in await accesses(account) if access.connected or set(access.ways) - {"password"}}
+    for key, client in list(_known(account).items()):
+        if client.last_seen < before and f"client/{key}" not in useful:  # nothing of it was seen meanwhile
+            await _forget(account, key)
 
 
 # ---- what is kept

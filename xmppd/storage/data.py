@@ -85,7 +85,7 @@ class Data:
     def put(self, account_id: int, kind: str, key: str, value: bytes) -> Deferred[None]:
         """Keep a value in place of the one before. Fails with IntegrityError without the account."""
         row = {"account_id": account_id, "kind": kind, "key": key, "value": value}
-        return self._store.write(lambda connection: _PUT(connection, row))
+        return self._store.append(_PUT, row)
 
     def change(
         self, account_id: int, kind: str, key: str, change: Callable[[bytes | None], tuple[bytes | None, R]]

@@ -22,11 +22,12 @@ from xmppd.core.iq import Target
 from xmppd.core.routing import is_refused
 from xmppd.core.server import Server
 from xmppd.modules.mam import preferences, query
-from xmppd.modules.mam.ids import Ids, first_at, to_text
+from xmppd.modules.mam.ids import Ids, first_at, time_of, to_text
 from xmppd.modules.mam.preferences import wanted
 from xmppd.modules.mam.rules import worth_archiving
 from xmppd.storage import StorageError
 from xmppd.wire import ns
+from xmppd.wire.delay import stamp
 from xmppd.wire.jid import JID
 from xmppd.wire.sid import has_stanza_id, with_stanza_id
 from xmppd.wire.stanza import Stanza
@@ -37,6 +38,7 @@ ARCHIVE_EXPIRES_AFTER = Option(
 )  # fmt: skip
 OPTIONS = (ARCHIVE_EXPIRES_AFTER, *preferences.OPTIONS, *query.OPTIONS)
 
+MAX_AHEAD_MS = 24 * 3600 * 1000  # by which ids may be ahead of the clock before somebody is told
 CLEAN_SECONDS = 3600.0  # how often all archives are looked through for what has expired
 BATCH = 200  # messages deleted in one transaction
 ACCOUNTS = 100  # looked up at once
@@ -70,7 +72,18 @@ async def start(event: Starting) -> None:
     newest = await host.server.store.data.server_get(preferences.KIND, host.domain)
     if newest is not None:
         host.service(Ids).continue_after(newest)
+        look_at_clock(host)
     await remember_time(host)
+
+
+def look_at_clock(host: Host) -> None:
+    """Say it loudly where the clock was once far ahead: ids do not go back, so what is archived now has that time."""
+    ahead = time_of(host.service(Ids).last) - host.server.now_ms()
+    if ahead > MAX_AHEAD_MS:
+        host.log.error(
+            "the clock was {days} days ahead once; until it is there, messages of {host} are archived as of {then}",
+            days=ahead // MAX_AHEAD_MS, host=host.domain, then=stamp(time_of(host.service(Ids).last)),
+        )  # fmt: skip
 
 
 async def remember_time(host: Host) -> None:
@@ -136,6 +149,7 @@ async def _stored(server: Server) -> None:
 
 async def hourly(host: Host) -> None:
     """What has to be done from time to time."""
+    look_at_clock(host)
     await remember_time(host)
     try:
         await expire(host)
