@@ -417,3 +417,26 @@ def test_an_administrator_sees_and_ends_the_same() -> None:
     with pytest.raises(CommandError, match="there is no such client"):
         command(world, "user revoke_client", jid="romeo@example.org", client="client/x")
 
+
+
+# ---- how often it is written
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_that_a_client_came_again_is_written_with_others_after_a_while_or_at_the_end(stops: bool) -> None:
+    world = World()
+    bound(world)
+    world.advance(60)
+    assert arrives(world, plain(agent())).jid
+    account = world.run(world.host.accounts.load("romeo"))
+
+    def last_seen() -> int:
+        (value,) = world.result(world.store.data.all(account.id, client_management.KIND)).values()
+        return int(json.loads(value)["last_seen"])
+
+    assert last_seen() == 1_700_000_000_000
+    if stops:
+        world.run(world.server.stop())
+    else:
+        world.advance(5)
+    assert last_seen() == 1_700_000_060_000

@@ -8,10 +8,10 @@ access while it is connected, has a token (XEP-0484), a grant, or has used the p
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -20,7 +20,16 @@ from xmppd.core import grants
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.clients import Login, Tokens
-from xmppd.core.events import AccountLoading, Bound, ClientRevoked, Ended, LoggedIn, NewClient, PasswordChanged
+from xmppd.core.events import (
+    AccountLoading,
+    Bound,
+    ClientRevoked,
+    Ended,
+    LoggedIn,
+    NewClient,
+    PasswordChanged,
+    Stopping,
+)
 from xmppd.core.grants import Grant
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
@@ -43,6 +52,7 @@ OPTIONS = (MAX_CLIENTS, RETENTION)
 
 KIND = "clients"  # in the store, under the key of the client
 MAX_GRANTS = 50  # that a client is known to have used
+WRITE_SECONDS = 5.0  # after which it is on disk that a client was seen again
 CLEAN_SECONDS = 6 * 3600.0
 NAMESPACES = (ns.MANAGE_CLIENTS, ns.CAM)
 
@@ -70,6 +80,10 @@ class Clients:
     known: dict[str, Client]
 
 
+class Unwritten(dict[tuple[int, str], Account]):
+    """The accounts of clients of which only the time when they were seen has to be written, by account and key."""
+
+
 @dataclass(slots=True)
 class Access:
     """A client, or a grant that no client is known to use, as it is listed."""
@@ -93,6 +107,7 @@ def setup(host: Host) -> None:
         for type in ("set", "get"):
             host.iq.on(Target.OWN, type, xmlns, "revoke", revoke_client)
         host.disco.account.features.add(xmlns)
+    host.provide(Unwritten, Unwritten())
     host.accounts.kinds.append(KIND)
     host.bus.on(AccountLoading, load)
     host.bus.on(LoggedIn, logged_in)
@@ -100,7 +115,11 @@ def setup(host: Host) -> None:
     host.bus.on(Ended, ended)
     host.bus.on(PasswordChanged, password_changed, Stage.CHECK)
     host.bus.on(PasswordChanged, forget_grants)
+    host.bus.on(Stopping, lambda event: write_times(host))
     host.session_state["client"] = (_save, _restore)
+    writing = LoopingCall(write_times, host)
+    writing.clock = host.server.clock  # type: ignore[assignment]
+    writing.start(WRITE_SECONDS, now=False)
     cleaning = LoopingCall(lambda: host.server.tasks.start(clean(host), "forgetting clients"))
     cleaning.clock = host.server.clock  # type: ignore[assignment]
     cleaning.start(CLEAN_SECONDS, now=False)
@@ -162,15 +181,28 @@ def ended(event: Ended) -> None:
     client = _known(session.account).get(login.key)
     if client is not None:
         client.last_seen = session.host.server.now_ms()
-        _keep(session.account, login.key).addErrback(_not_kept, session)
+        session.host.service(Unwritten)[session.account.id, login.key] = session.account
+
+
+def write_times(host: Host) -> None:
+    """Write when clients were seen, of all at once."""
+    unwritten = host.service(Unwritten)
+    for (_, key), account in unwritten.items():
+        if key in _known(account) and not account.going:
+            _keep(account, key).addErrback(
+                lambda failure: host.log.error("when clients were seen is not kept: {error}", error=str(failure.value))
+            )
+    unwritten.clear()
 
 
 def _seen(account: Account, login: Login) -> Deferred[None]:
-    """Keep that a client has logged in, and how."""
+    """Know that a client has logged in, and how. Fires when that is on disk; what only changes a time is not waited
+    for, and written with others."""
     now = account.host.server.now_ms()
     known, agent = _known(account), login.agent
     is_new = login.key not in known
     client = known.setdefault(login.key, Client(now, now))
+    before = replace(client, last_seen=now, grants=list(client.grants), password=client.password and now)
     client.last_seen = now
     if agent.software:
         client.software, client.version = agent.software, agent.version
@@ -180,6 +212,9 @@ def _seen(account: Account, login: Login) -> Deferred[None]:
         client.grants = [*(grant for grant in client.grants if grant != login.grant), login.grant][-MAX_GRANTS:]
     elif login.token is None:
         client.password = now
+    if client == before and not is_new:
+        account.host.service(Unwritten)[account.id, login.key] = account
+        return succeed(None)
     kept = _keep(account, login.key)
     if is_new:
         account.host.server.tasks.start(_new(account, login), "a new client")
@@ -367,6 +402,8 @@ def password_changed(event: PasswordChanged) -> None:
     for session in account.sessions:
         if session is not event.by:
             session.close("not-authorized", "the password was changed")
+    for client in _known(account).values():
+        client.password = None
 
 
 async def forget_grants(event: PasswordChanged) -> None:
