@@ -34,7 +34,7 @@ ACCOUNT_CACHE = Option(
 )  # fmt: skip
 OPTIONS = (ACCOUNT_CACHE,)
 
-CHANGES = 10_000  # of passwords that are known: more than there are while somebody logs in
+CHANGES = 10_000  # of access that are known: more than there are while somebody logs in
 LOOK_SECONDS = 60.0  # after which a change of keys may change which mechanisms are offered
 
 
@@ -81,7 +81,7 @@ class Accounts:
         self._loading: dict[str, list[Deferred[Account | None]]] = {}
         self.hashes = frozenset(HASHES)  # of SCRAM, that can be offered
         self._looking: Timer | None = None
-        self.changes = 0  # of passwords, so far ...
+        self.changes = 0  # of the access to accounts, so far ...
         self._changed: dict[str, int] = {}  # ... and which was the last one of an account, of the newest
 
     def loaded(self, local: str) -> Account | None:
@@ -188,16 +188,20 @@ class Accounts:
         keys = await self._keys(password)
         await self.host.server.store.accounts.set_credentials(account.id, keys, self.host.server.now_ms())
         self._hashes_changed()
-        self.changes += 1
-        self._changed.pop(account.jid.local, None)
-        self._changed[account.jid.local] = self.changes
-        if len(self._changed) > CHANGES:
-            del self._changed[next(iter(self._changed))]
+        self.access_changed(account.jid.local)
         await self.host.bus.fire(PasswordChanged(account, by))
 
+    def access_changed(self, local: str) -> None:
+        """An account has another password, or something has no access to it any more."""
+        self.changes += 1
+        self._changed.pop(local, None)
+        self._changed[local] = self.changes
+        if len(self._changed) > CHANGES:
+            del self._changed[next(iter(self._changed))]
+
     def changed_since(self, local: str, changes: int) -> bool:
-        """Whether the password of an account was changed when there had been so many changes already: whoever began to
-        log in then has shown an old one."""
+        """Whether the access to an account has changed when there had been so many changes already: whoever began to
+        log in then may have shown what is void, and has to begin again."""
         return self._changed.get(local, 0) > changes
 
     async def _keys(self, password: str) -> dict[str, tuple[bytes, int, bytes, bytes]]:

@@ -20,10 +20,11 @@ OPTIONS = (MAX_SESSIONS,)
 
 
 async def bind(
-    host: Host, local: str, wanted: str | None, id: str, carrier: Carrier, lang: str | None, login: Login
-) -> Session:
+    host: Host, local: str, wanted: str | None, id: str, carrier: Carrier, lang: str | None, login: Login,
+    ends_others: bool = False,
+) -> Session:  # fmt: skip
     """Make a session of the account `local`, at the resource that the client wants or one of ours. `login` becomes a
-    record of the session.
+    record of the session. `ends_others`: the caller ends the earlier sessions of the same client.
 
     A session that has the resource already ends with a `conflict` (section 7.7.2.2, the second way: the client
     that comes back knows best). Raises `StanzaError`: bad-request for a resource that is none, resource-constraint
@@ -43,7 +44,7 @@ async def bind(
     except InvalidJID as error:
         raise StanzaError("bad-request", str(error)) from None
     sessions = host.server.sessions
-    others = [other for other in account.sessions if not is_of(other, login)]
+    others = [other for other in account.sessions if not (ends_others and is_of(other, login))]
     if sessions.get(jid) is None and len(others) >= host.settings[MAX_SESSIONS]:
         raise StanzaError("resource-constraint", "too many resources of this account are connected")
     old = sessions.get(jid)

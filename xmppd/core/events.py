@@ -235,6 +235,14 @@ class QueuedWhileHibernated:
 
 
 @dataclass(slots=True)
+class Resumed:
+    """A client has taken up its session on another stream; how it got in is the session's `Login`. Answers mean
+    nothing."""
+
+    session: Session
+
+
+@dataclass(slots=True)
 class HibernationEnded:
     """A hibernated session was `resumed`, or is over; `restarted`: it was hibernating when the process started.
     Answers mean nothing."""

@@ -184,6 +184,11 @@ async def _user_password(server: Server, clients: ClientService | None, argument
 
 
 async def _user_delete(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    host, jid = _address(server, _text(arguments, "jid"))
+    unfinished = await server.store.accounts.importing(host.domain, jid.local)
+    if unfinished is not None:  # an import that was interrupted; nobody has ever used it
+        await server.store.accounts.delete(unfinished)
+        return {"jid": str(jid)}
     account = await _account(server, arguments)
     await account.host.accounts.delete(account)
     return {"jid": str(account.jid)}
@@ -249,20 +254,20 @@ async def _import(server: Server, clients: ClientService | None, arguments: Argu
     elements = arguments.get("elements")
     if not isinstance(elements, list) or not all(_are_texts(element) and len(element) == 3 for element in elements):
         raise CommandError("'elements' is a list of [namespace, name, XML]")
+    account_id = arguments.get("account")
     if arguments.get("begin"):
-        await _begin_import(host, jid, arguments)
-    account_id = await server.store.accounts.importing(host.domain, jid.local)
-    if account_id is None:
-        raise CommandError(f"the account {jid} is not being imported")
+        account_id = await _begin_import(host, jid, arguments)
+    if account_id is None or account_id != await server.store.accounts.importing(host.domain, jid.local):
+        raise CommandError(f"the account {jid} is not being imported, or somebody else has begun that anew")
     account = importing.Importing(host, jid, account_id)
     await importing.take(account, elements)
     without = await importing.end(account) if arguments.get("end") else []
-    return {"left_out": account.left_out, "without": without}
+    return {"account": account_id, "left_out": account.left_out, "without": without}
 
 
-async def _begin_import(host: Host, jid: JID, arguments: Arguments) -> None:
+async def _begin_import(host: Host, jid: JID, arguments: Arguments) -> int:
     try:
-        await importing.begin(host, jid, _text(arguments, "password") if "password" in arguments else None)
+        return await importing.begin(host, jid, _text(arguments, "password") if "password" in arguments else None)
     except AlreadyExists:
         raise CommandError(f"the account {jid} exists already") from None
     except ValueError as error:

@@ -21,6 +21,7 @@ from xmppd.net.service import ClientService
 # A request with a million accounts, some 60 bytes each, fits; whoever has more sends them in several.
 MAX_REQUEST = 64 * 1024 * 1024
 REQUEST_SECONDS = 60.0  # for a request to arrive, and for an answer to be read
+IDLE_SECONDS = 3600.0  # between requests: what is imported or exported may come and go slowly
 COMMAND_SECONDS = 600.0  # for a command; most take milliseconds, only the creation of many accounts is long
 
 _log = Logger(namespace="xmppd.admin")
@@ -62,6 +63,7 @@ class Conversation(Protocol):
         self._more: Deferred[None] | None = None  # what the coroutine waits for, when it waits for bytes
         self._no_more = False  # the other side has sent all it wants to, or is gone
         self._busy = False  # with a command
+        self._answered = False  # a request
         self._closing = False  # nothing is sent any more
         self._gone = False
         self._timer: Timer | None = None
@@ -75,6 +77,8 @@ class Conversation(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes of a request."""
+        if self._answered and self._more is not None and not self._buffer:
+            self._set_timer(REQUEST_SECONDS)
         self._buffer += data
         self._wake()
 
@@ -108,13 +112,14 @@ class Conversation(Protocol):
                 self._set_timer(COMMAND_SECONDS)
                 self._send(await answer(self._server, self._clients, line))
                 self._busy = False
+                self._answered = True
         finally:
             self._conversations.discard(self)
             self._close()
 
     async def _next_line(self) -> bytes | None:
         """The next request, without its line end; None when there is none."""
-        self._set_timer(REQUEST_SECONDS)
+        self._set_timer(IDLE_SECONDS if self._answered and not self._buffer else REQUEST_SECONDS)
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)

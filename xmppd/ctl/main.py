@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import getpass
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -117,6 +118,7 @@ def _create_users(
 
 def _port(connection: Connection, config: Config, command: Command, name: str, as_json: bool) -> int:
     """Write a file of users, or read one, and say what was left out."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that half a file is taken away
     if command.name == "export":
         result = files.export(connection, config.hosts, name, output.progress)
         shown = sys.stderr if name == "-" else sys.stdout  # not into the file
@@ -125,7 +127,7 @@ def _port(connection: Connection, config: Config, command: Command, name: str, a
     with contextlib.redirect_stdout(shown):
         output.as_json(result) if as_json else output.show(command.name, result)
         sys.stdout.flush()
-    return 1 if result.get("failed") else 0
+    return 1 if result.get("failed") or result.get("error") else 0
 
 
 # ---- arguments

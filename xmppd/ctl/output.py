@@ -104,11 +104,16 @@ def _clients(result: Any) -> None:
     table(
         ["client", "software", "device", "first seen", "last seen", "access", ""],
         (
-            [c["id"], f"{c['software']} {c['version']}".strip(), c["device"], c["first_seen"], c["last_seen"],
-             ", ".join(c["auth"]), "connected" if c["connected"] else ""]
+            [c["id"], f"{c['software']} {c['version']}".strip(), c["device"], _minute(c["first_seen"]),
+             _minute(c["last_seen"]), ", ".join(c["auth"]), "connected" if c["connected"] else ""]
             for c in result
         ),
     )  # fmt: skip
+
+
+def _minute(time: str) -> str:
+    """A time as people read it in a table; UTC."""
+    return time[:16].replace("T", " ")
 
 
 def _revoked(result: Any) -> None:
@@ -134,7 +139,10 @@ def _imported(result: Any) -> None:
         line(f"left out {left_out['count']} x {left_out['what']}{first}")
     for mechanism, count in result["without"].items():
         line(f"{count} accounts have no keys for {mechanism}, which is not offered as long as that is so")
-    line(f"imported {result['created']} accounts")
+    if result["error"]:
+        error(result["error"])
+    else:
+        line(f"imported {result['created']} accounts")
 
 
 def _status(result: Any) -> None:

@@ -28,6 +28,7 @@ from xmppd.core.events import (
     LoggedIn,
     NewClient,
     PasswordChanged,
+    Resumed,
     Stopping,
 )
 from xmppd.core.grants import Grant
@@ -93,6 +94,7 @@ class Access:
     client: Client
     connected: bool
     ways: list[str] = field(default_factory=list)
+    grants: frozenset[str] = frozenset()  # that there are, of those that it has used
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -112,6 +114,7 @@ def setup(host: Host) -> None:
     host.bus.on(AccountLoading, load)
     host.bus.on(LoggedIn, logged_in)
     host.bus.on(Bound, bound)
+    host.bus.on(Resumed, bound)
     host.bus.on(Ended, ended)
     host.bus.on(PasswordChanged, password_changed, Stage.CHECK)
     host.bus.on(PasswordChanged, forget_grants)
@@ -158,7 +161,7 @@ def logged_in(event: LoggedIn) -> None:
         event.writes.append(_seen(event.account, event.login))
 
 
-def bound(event: Bound) -> None:
+def bound(event: Bound | Resumed) -> None:
     """A client that does not say which one it is has a session."""
     session = event.session
     login = session.find(Login)
@@ -168,6 +171,9 @@ def bound(event: Bound) -> None:
 
 def _not_kept(failure: Failure, session: Session) -> None:
     failure.trap(StorageError)
+    login = session.find(Login)
+    if login is not None:  # it is tried again
+        session.host.service(Unwritten)[session.account.id, login.key] = session.account
     session.log.error("{session}: that a client was seen is not kept: {error}", session=session.id,
                       error=failure.getErrorMessage())  # fmt: skip
 
@@ -200,10 +206,8 @@ def _seen(account: Account, login: Login) -> Deferred[None]:
     for, and written with others."""
     now = account.host.server.now_ms()
     known, agent = _known(account), login.agent
-    is_new = login.key not in known
-    client = known.setdefault(login.key, Client(now, now))
-    before = replace(client, last_seen=now, grants=list(client.grants), password=client.password and now)
-    client.last_seen = now
+    before = known.get(login.key)
+    client = replace(before, grants=list(before.grants)) if before is not None else Client(now, now)
     if agent.software:
         client.software, client.version = agent.software, agent.version
     client.uri, client.device = agent.uri or client.uri, agent.device or client.device
@@ -211,14 +215,28 @@ def _seen(account: Account, login: Login) -> Deferred[None]:
     if login.grant is not None:
         client.grants = [*(grant for grant in client.grants if grant != login.grant), login.grant][-MAX_GRANTS:]
     elif login.token is None:
+        client.password = client.password or now
+    same = client == before
+    client.last_seen = now
+    if client.password is not None and login.token is None and login.grant is None:
         client.password = now
-    if client == before and not is_new:
+    known[login.key] = client
+    if same:
         account.host.service(Unwritten)[account.id, login.key] = account
         return succeed(None)
-    kept = _keep(account, login.key)
-    if is_new:
-        account.host.server.tasks.start(_new(account, login), "a new client")
-    return kept
+
+    def kept(_: None) -> None:
+        if before is None:
+            account.host.server.tasks.start(_new(account, login), "a new client")
+
+    def not_kept(failure: Failure) -> Failure:
+        if known.get(login.key) is client and not login.is_legacy:  # which gets in all the same
+            known.pop(login.key)
+            if before is not None:
+                known[login.key] = before
+        return failure
+
+    return _keep(account, login.key).addCallbacks(kept, not_kept)
 
 
 async def _new(account: Account, login: Login) -> None:
@@ -261,10 +279,11 @@ async def accesses(account: Account) -> list[Access]:
     found = []
     for key, client in known.items():
         ways = ["password"] if client.password is not None and client.password >= row.password_changed else []
-        ways += ["grant"] if given.keys() & set(client.grants) else []
+        has = frozenset(given.keys() & set(client.grants))
+        ways += ["grant"] if has else []
         ways += ["fast"] if key in tokens else []
         if ways or key in connected:
-            found.append(Access(f"client/{key}", "session", client, key in connected, ways))
+            found.append(Access(f"client/{key}", "session", client, key in connected, ways, has))
     used = {grant for client in known.values() for grant in client.grants}
     found += [_unused(id, grant) for id, grant in given.items() if id not in used]
     return sorted(found, key=lambda access: access.client.last_seen)
@@ -342,24 +361,26 @@ async def revoke(account: Account, selector: str, spare: Session | None = None) 
     ``software/NAME/VERSION``. The session `spare` is left to the caller. Raises `StanzaError` for what is not there."""
     listed = await accesses(account)
     kind, _, id = selector.partition("/")
-    used = {grant for access in listed for grant in access.client.grants}
+    used = {grant for access in listed for grant in access.grants}
     if kind == "grant" and id in used:
         found = None
         ids = {id}
     else:
         found = _find(listed, selector)
-        ids = {found.id.partition("/")[2]} if found.type == "access" else set(found.client.grants)
+        ids = {found.id.partition("/")[2]} if found.type == "access" else set(found.grants)
     # Whoever else uses one of these grants has tokens because of it.
-    mine = [a for a in listed if a is found or ids & set(a.client.grants)]
+    mine = [a for a in listed if a is found or ids & a.grants]
     keys = {access.id.partition("/")[2] for access in mine if access.type == "session"}
     login = spare.find(Login) if spare is not None else None
     own = login is not None and (login.key in keys or login.grant in ids)
+    before = None if found is None else replace(found.client, grants=list(found.client.grants))
     await _end(account, keys, ids, spare)
     account.host.log.info("access of {user} was revoked: {selector}", user=account.jid.bare, selector=selector)
     if found is None or found.type == "access":
         return Revoked(False, own)
-    if "password" not in found.ways:
-        await _forget(account, found.id.partition("/")[2])
+    key = found.id.partition("/")[2]
+    if "password" not in found.ways and found.client == before and (own or key not in _connected(account)):
+        await _forget(account, key)
     return Revoked("password" in found.ways, own)
 
 
@@ -375,6 +396,8 @@ def _find(listed: list[Access], selector: str) -> Access:
 
 async def _end(account: Account, keys: set[str], ids: set[str], spare: Session | None, forget: bool = False) -> None:
     """End sessions, tokens and grants, and `forget` clients, all asked for in one turn."""
+    if not forget:
+        account.host.accounts.access_changed(account.jid.local)  # for whoever is logging in
     data = account.host.server.store.data
     event = ClientRevoked(account, frozenset(keys), frozenset(ids))
     await account.host.bus.fire(event)
@@ -402,8 +425,9 @@ def password_changed(event: PasswordChanged) -> None:
     for session in account.sessions:
         if session is not event.by:
             session.close("not-authorized", "the password was changed")
-    for client in _known(account).values():
+    for key, client in _known(account).items():
         client.password = None
+        account.host.service(Unwritten)[account.id, key] = account
 
 
 async def forget_grants(event: PasswordChanged) -> None:
@@ -445,10 +469,13 @@ async def _clean_account(host: Host, local: str, before: int) -> None:
     if account is None:
         return
 
+    old: set[str] = set()
     useful = {access.id for access in await accesses(account) if access.connected or set(access.ways) - {"password"}}
     for key, client in list(_known(account).items()):
         if client.last_seen < before and f"client/{key}" not in useful:  # nothing of it was seen meanwhile
-            await _forget(account, key)
+            old.add(key)
+    if old:
+        await _end(account, old, set(), None, forget=True)
 
 
 # ---- what is kept

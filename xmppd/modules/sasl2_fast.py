@@ -179,13 +179,14 @@ def _change(
     def change(value: bytes | None) -> tuple[bytes | None, bool]:
         slots = from_stored(value)
         if used is not None and used.slot is not None:
-            slot = slots.get(used.name)
-            if slot is None or slot.nonce != used.slot.nonce or 0 < count <= slot.count:
+            # By its nonce: another login with it may have moved it meanwhile.
+            name = next((name for name, slot in slots.items() if slot.nonce == used.slot.nonce), None)
+            if name is None or 0 < count <= slots[name].count:
                 return value, False
-            slots[used.name] = replace(slot, count=max(slot.count, count))
+            slots[name] = replace(slots[name], count=max(slots[name].count, count))
             if invalidate:
                 slots.clear()
-            elif used.name == "new":  # the one in use before is not needed any more
+            elif name == "new":  # the one in use before is not needed any more
                 slots = {"current": slots["new"]}
         if fresh is not None:
             slots["new"] = fresh

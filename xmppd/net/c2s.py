@@ -88,8 +88,8 @@ class ClientStream:
 
     __slots__ = (
         "_ahead", "_authentication", "_counted", "_deadline", "_events", "_held", "_pace", "_parser", "_sent_header",
-        "_withheld", "account_name", "config_version", "direct_tls", "host", "id", "lang", "log", "login", "sender",
-        "service", "session", "state", "transport",
+        "_unsaid", "_withheld", "account_name", "config_version", "direct_tls", "host", "id", "lang", "log", "login",
+        "sender", "service", "session", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, service: ClientService, transport: Transport, direct_tls: bool) -> None:
@@ -111,7 +111,8 @@ class ClientStream:
         self._held = False  # an event is being handled that takes longer: the others wait
         self._sent_header = False
         self._ahead = b""  # what is sent with the answer to a request that came together with the header
-        self._withheld: list[bytes] | None = None  # what waits until the client is told that it has logged in
+        self._unsaid = 0  # bytes of ...
+        self._withheld: list[bytes] | None = None  # ... what waits until the client is told that it has logged in
         self._authentication: Authentication | None = None
         self._pace = Pace(service.server.clock, service.settings)
         self._counted = service.addresses.enter(transport.peer, service.settings[MAX_UNAUTHENTICATED])
@@ -389,13 +390,16 @@ class ClientStream:
         """Send something to the client, after what waits for it."""
         if self._withheld is not None:
             self._withheld.append(data)
+            self._unsaid += len(data)
+            if self._unsaid > self.service.max_unsent:
+                self.end(StreamError("resource-constraint", "too much waits for a client that logs in"))
         else:
             ahead, self._ahead = self._ahead, b""
             self.transport.write(ahead + data)
 
     def withhold(self) -> None:
         """Keep what is sent from now on until `speak`."""
-        self._withheld = []
+        self._withheld, self._unsaid = [], 0
 
     def speak(self, data: bytes) -> None:
         """Send `data`, and then what was withheld."""
@@ -443,6 +447,7 @@ class ClientStream:
         has `outlived` it."""
         if self.state is State.CLOSED:
             return
+        told = self._withheld is None
         self._withheld = None
         if not self._sent_header:
             self._ahead = self._header(None)
@@ -453,7 +458,7 @@ class ClientStream:
         session = self._stop()
         self.transport.close()
         if session is not None:
-            session.lost() if outlived else session.end()
+            session.lost() if outlived and told else session.end()
 
     def leave(self, error: StreamError) -> None:
         """See `Carrier`."""

@@ -50,7 +50,7 @@ async def arrive(
     key = client_key(host.server.secret, jid, agent.id) if agent.id else ""
     login = Login(key, mechanism, agent, not agent.id, success.grant, success.token, account=success.account)
     answers = [additional, *await _announce(authentication, local, login, request)]
-    authentication.local_part(success)  # the password may have been changed meanwhile
+    authentication.local_part(success)  # that may have changed meanwhile
     authentication.learned(local, success)
     authentication.active = None
     stream.logged_in(local, login)
@@ -111,7 +111,7 @@ async def _bind(
     stream, host = authentication.stream, authentication.host
     resource = _resource(host, wanted, login)
     try:
-        session = await bind(host, local, resource, stream.id[:8], stream, stream.lang, login)
+        session = await bind(host, local, resource, stream.id[:8], stream, stream.lang, login, ends_others=True)
     except StanzaError as error:
         return None, tag("failed", {"xmlns": ns.BIND2}, error.to_bytes())
     if not stream.bound(session):

@@ -57,6 +57,11 @@ class ClientService:
         """The server's own settings."""
         return self.server.settings
 
+    @property
+    def max_unsent(self) -> int:
+        """How many bytes may wait for a client."""
+        return self.settings[C2S_MAX_UNSENT]
+
     def accepted(self, sock: socket.socket, peer: str) -> None:
         """A client has connected to an ordinary port."""
         self._start(sock, peer, direct_tls=False)

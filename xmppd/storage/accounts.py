@@ -42,13 +42,13 @@ _DATA = select(account_data.c.kind, account_data.c.key, account_data.c.value).wh
 _HASHES = (
     select(credential.c.hash, func.count())
     .join_from(credential, account)
-    .where(account.c.host == bindparam("of_host"))
+    .where(account.c.host == bindparam("of_host"), account.c.enabled)
     .group_by(credential.c.hash)
 )
 _WITH_KEYS = (
     select(func.count(credential.c.account_id.distinct()))
     .join_from(credential, account)
-    .where(account.c.host == bindparam("of_host"))
+    .where(account.c.host == bindparam("of_host"), account.c.enabled)
 )
 _UNCHANGED = select(account.c.id).where(
     account.c.id == bindparam("id_"), account.c.password_changed == bindparam("changed")
@@ -253,7 +253,7 @@ class Accounts:
         return self._store.write(job)
 
     def hashes(self, host: str) -> Deferred[tuple[dict[str, int], int]]:
-        """For how many accounts of a host there are keys of each hash, and how many accounts have keys at all. May miss
+        """For how many open accounts of a host there are keys of each hash, and how many have keys at all. May miss
         what is queued."""
 
         def job(connection: Connection) -> tuple[dict[str, int], int]:

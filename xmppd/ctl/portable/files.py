@@ -69,9 +69,11 @@ def _export_user(connection: Connection, jid: str, file: BinaryIO) -> bool:
 def _destination(name: str) -> Iterator[BinaryIO]:
     """A file for what nobody else may read (XEP-0227 section 5), in its place once it is whole and on disk."""
     if name == "-":
-        yield sys.stdout.buffer
+        yield from _standard_output()
         return
     path = Path(name)
+    if path.is_symlink():
+        path = path.resolve()
     try:
         if path.exists() and not path.is_file():
             with path.open("wb") as device:  # such as a pipe
@@ -93,6 +95,20 @@ def _destination(name: str) -> Iterator[BinaryIO]:
         raise CommandError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _standard_output() -> Iterator[BinaryIO]:
+    if sys.stdout is None:
+        raise CommandError("standard output is closed")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CommandError(f"standard output: {error.strerror or error}") from None
+
+
 # ---- import
 
 
@@ -106,6 +122,7 @@ class Imported:
     left_out: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     without: Counter[str] = field(default_factory=Counter)  # accounts by a mechanism for which they have no keys
+    error: str = ""  # why the import went no further
 
     def leave_out(self, what: str, jid: str, count: int = 1) -> None:
         """Something was not taken."""
@@ -119,13 +136,16 @@ class Imported:
     def result(self) -> dict[str, Any]:
         """As JSON has it."""
         left_out = [{"what": what, "count": n, "first": self.first[what]} for what, n in self.left_out.most_common()]
-        return {"created": self.created, "failed": self.failed, "left_out": left_out, "without": dict(self.without)}
+        return {
+            "created": self.created, "failed": self.failed, "left_out": left_out, "without": dict(self.without),
+            "error": self.error,
+        }  # fmt: skip
 
 
 def import_(connection: Connection, name: str, progress: Any) -> dict[str, Any]:
     """Make the accounts of a file, of each file of users in a folder, or with ``-`` of standard input. What cannot be
-    used does not keep the rest from being imported. Raises `CommandError` where a file cannot be read on; what came
-    before is imported."""
+    used does not keep the rest from being imported. The result has an `error` where a file cannot be read on, or the
+    server is gone; what came before is imported. Raises `CommandError` where there is nothing to read."""
     imported = Imported()
     sender = _Sender(connection, imported)
     with progress("importing", None) as advance:
@@ -136,8 +156,8 @@ def import_(connection: Connection, name: str, progress: Any) -> dict[str, Any]:
                     for piece in read(path, file, lambda more, done: advance(done, more)):
                         sender.take(piece)
                     sender.end()
-        except Unreadable as error:
-            raise CommandError(f"{error}; {imported.created} accounts were imported before") from None
+        except (Unreadable, ConnectionLost) as error:
+            imported.error = f"{error}; {imported.created} accounts were imported before"
     return imported.result()
 
 
@@ -150,6 +170,7 @@ class _Sender:
         self._user: User | None = None
         self._jid = ""
         self._begun = False
+        self._account: int | None = None
         self._elements: list[list[str]] = []
         self._size = 0
 
@@ -159,7 +180,7 @@ class _Sender:
             self.end()
             self._user, self._jid, self._begun = piece, f"{piece.name}@{piece.host}", False
         elif isinstance(piece, LeftOut):
-            self._imported.leave_out(piece.what, self._jid)
+            self._imported.leave_out(piece.what, self._jid if piece.of_user else "")
         elif self._user is not None:
             self._elements.append([piece.xmlns, piece.name, piece.data.decode()])
             self._size += len(piece.data)
@@ -177,6 +198,8 @@ class _Sender:
         arguments = {"jid": self._jid, "elements": self._elements, "begin": not self._begun, "end": is_end}
         if self._user.password is not None and not self._begun:
             arguments["password"] = self._user.password
+        if self._begun:
+            arguments["account"] = self._account
         self._begun, self._elements, self._size = True, [], 0
         try:
             result = self._connection.call("import", arguments)
@@ -186,6 +209,7 @@ class _Sender:
             self._imported.fail(self._jid, str(error))
             self._user = None
             return
+        self._account = result["account"]
         for what, count in result["left_out"].items():
             self._imported.leave_out(what, self._jid, count)
         if is_end:
@@ -211,8 +235,9 @@ def _is_of_users(path: Path) -> bool:
     roots: list[str] = []
     parser = expat.ParserCreate(None, " ")
     parser.StartElementHandler = lambda name, attributes: roots.append(name)
-    with path.open("rb") as file, contextlib.suppress(expat.ExpatError):
-        parser.Parse(file.read(4096), False)
+    with path.open("rb") as file, contextlib.suppress(expat.ExpatError, LookupError, ValueError):
+        while not roots and (data := file.read(4096)):
+            parser.Parse(data, False)
     return roots[:1] == [f"{ns.PIE} server-data"]
 
 
@@ -220,6 +245,8 @@ def _is_of_users(path: Path) -> bool:
 def _source(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A file to read, and how long it is; 0 where that is not known."""
     if str(path) == "-":
+        if sys.stdin is None:
+            raise CommandError("standard input is closed")
         yield sys.stdin.buffer, 0
         return
     try:

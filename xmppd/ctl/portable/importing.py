@@ -20,6 +20,7 @@ from twisted.words.xish import domish
 from xmppd.auth.credentials import HASHES, digest_size
 from xmppd.auth.credentials import make as make_credentials
 from xmppd.core.host import Host
+from xmppd.core.routing import message_type
 from xmppd.modules import blocklist, private, vcard
 from xmppd.modules.mam import preferences
 from xmppd.modules.mam.ids import Ids, from_text, time_of
@@ -51,6 +52,7 @@ class Importing:
     jid: JID
     id: int
     left_out: Counter[str] = field(default_factory=Counter)
+    hashes: set[str] = field(default_factory=set)  # that there are keys for
     writes: list[Deferred[Any]] = field(default_factory=list)
     messages: list[tuple[int, bytes | None, Stanza]] = field(default_factory=list)
 
@@ -60,19 +62,21 @@ class Importing:
         return self.host.server.store
 
 
-async def begin(host: Host, jid: JID, password: str | None) -> None:
-    """Make the closed account. Raises `AlreadyExists`, or `ValueError` for a password that cannot be
-    one."""
+async def begin(host: Host, jid: JID, password: str | None) -> int:
+    """Make the closed account; returns its id, which later pieces have to name. Raises `AlreadyExists`, or `ValueError`
+    for a password that cannot be one."""
     server = host.server
     keys = None if password is None else (await server.in_thread(make_credentials, password)).keys
     account_id = await server.store.accounts.begin_import(host.domain, jid.local)
     if keys is not None:
         rows = {name: (k.salt, k.iterations, k.stored_key, k.server_key) for name, k in keys.items()}
         await server.store.accounts.put_credentials(account_id, rows)
+    return account_id
 
 
 async def take(account: Importing, elements: Iterable[tuple[str, str, str]]) -> None:
     """Keep elements, each given as its namespace, its name and itself. All are on disk when this ends."""
+    account.hashes.update(await account.store.accounts.credentials(account.id))
     for xmlns, name, data in elements:
         handler = _HANDLERS.get((xmlns, name))
         if handler is None:
@@ -118,6 +122,9 @@ def _credentials(account: Importing, element: domish.Element) -> None:
         raise Unusable(f"the salt is empty, or the keys are none of {mechanism or 'a mechanism'}")
     if mechanism != f"SCRAM-{name}":
         account.left_out[f"the name {mechanism!r} of credentials whose keys are of SCRAM-{name}"] += 1
+    if name in account.hashes:
+        raise Unusable(f"there are keys for SCRAM-{name} already")
+    account.hashes.add(name)
     keys = {name: (salt, int(iterations[1]), stored, server)}
     account.writes.append(account.store.accounts.put_credentials(account.id, keys))
 
@@ -206,6 +213,9 @@ def _denied(account: Importing, item: domish.Element) -> None:
 
 def _vcard(account: Importing, element: domish.Element) -> None:
     """Section 3.7."""
+    limit = account.host.settings[vcard.VCARD_SIZE_LIMIT]
+    if len(serialise(element)) > limit:
+        raise Unusable(f"a vCard may have {limit} bytes")
     account.writes.append(account.store.data.put(account.id, vcard.KIND, "", serialise(element)))
 
 
@@ -235,8 +245,13 @@ def _preferences(account: Importing, element: domish.Element) -> None:
 def _waiting(account: Importing, element: domish.Element) -> None:
     """Section 3.5: a message that waits for its recipient."""
     stanza = _stanza(element)
-    received = _stamped(stanza, account.host.domain) or account.host.server.now_ms()
-    stanza = _own_ids(account, stanza).addressed(sender=stanza.sender, to=stanza.to or account.jid)
+    if message_type(stanza) not in ("normal", "chat"):
+        raise Unusable("only normal messages and chat wait")
+    now = account.host.server.now_ms()
+    stamped = _stamped(stanza, account.host.domain)
+    received = now if stamped is None else min(max(stamped, 0), now)
+    to = stanza.to if stanza.to is not None and stanza.to.bare == account.jid.bare else account.jid
+    stanza = _without_foreign_ids(account, stanza, keep_own=True).addressed(sender=stanza.sender, to=to)
     account.writes.append(account.store.offline.append(account.id, received, stanza.to_bytes()))
 
 
@@ -256,7 +271,7 @@ def _result(account: Importing, result: domish.Element) -> None:
     if message is None or delay is None:
         raise Unusable("there is no message in it, or no time")
     when = parse_stamp(delay.getAttribute("stamp", "")) // 1000
-    stanza = _own_ids(account, _stanza(message))
+    stanza = _without_foreign_ids(account, _stanza(message), keep_own=False)
     account.messages.append((when, _own_id(result.getAttribute("id", "")), stanza))
 
 
@@ -288,14 +303,21 @@ def _own_id(text: str) -> bytes | None:
     return id if id is not None and id[6] >> 4 == 7 else None
 
 
-def _own_ids(account: Importing, stanza: Stanza) -> Stanza:
-    """A message without the id of another server's archive, under which it is not to be found here."""
+def _without_foreign_ids(account: Importing, stanza: Stanza, keep_own: bool) -> Stanza:
+    """A message without ids in the name of the account or of its host: they are of another archive, or forged. With
+    `keep_own` those stay that this server may have made."""
 
     def is_foreign(child: tuple[str, str, int, int]) -> bool:
         if child[:2] not in ((ns.STANZA_ID, "stanza-id"), (_ARCHIVED, "archived")):
             return False
         element = parse_tree(stanza.child_bytes(child))
-        return element.getAttribute("by") == account.jid.bare and _own_id(element.getAttribute("id", "")) is None
+        by = element.getAttribute("by", "")
+        if keep_own and by == account.jid.bare and _own_id(element.getAttribute("id", "")) is not None:
+            return False
+        try:
+            return parse(by).bare in (account.jid.bare, account.host.domain)
+        except InvalidJID:
+            return False
 
     return stanza.without(is_foreign)
 

@@ -16,8 +16,8 @@ from xml.parsers import expat
 from xmppd.wire import ns
 from xmppd.wire.xml import TreeBuilder, serialise
 
-MAX_ELEMENT = 8 * 1024 * 1024  # bytes of one message, vCard or roster, with some more for each element in it
-ELEMENT_OVERHEAD = 64  # that each element in it counts for, however short it is
+MAX_ELEMENT = 12 * 1024 * 1024  # bytes of one message, vCard or roster, with some more for each element in it
+ELEMENT_OVERHEAD = 32  # that each element in it counts for, however short it is
 MAX_DEPTH = 200
 MAX_INCLUDED = 8  # files that include one another
 CHUNK = 64 * 1024
@@ -50,9 +50,10 @@ class Element:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that is not read, as a line of text."""
+    """Something that is not read, as a line of text; whether it is of the user that began last."""
 
     what: str
+    of_user: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class _Include:
 
     href: str
     inside: str
+    host: str
 
 
 Piece = User | Element | LeftOut
@@ -95,6 +97,8 @@ def _read(
         raise Unreadable(f"{path}, line {document.parser.CurrentLineNumber}: {error}") from None
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror or error}") from None
+    except (LookupError, ValueError) as error:  # an encoding that expat does not know
+        raise Unreadable(f"{path}: {error}") from None
 
 
 def _with_includes(
@@ -105,23 +109,20 @@ def _with_includes(
         if not isinstance(piece, _Include):
             yield piece
             continue
-        target = _target(path, piece.href)
-        if target.resolve() in including:
-            raise Unreadable(f"{path}: {target} includes itself")
-        if len(including) > MAX_INCLUDED:
-            raise Unreadable(f"{path}: more than {MAX_INCLUDED} files include one another")
+        target = path.parent / unquote(urlsplit(piece.href).path)
         try:
+            resolved = target.resolve()
             file = target.open("rb")
-        except OSError as error:
-            raise Unreadable(f"{target}, included in {path}: {error.strerror or error}") from None
+        except (OSError, RuntimeError, ValueError) as error:  # also a link to itself, and a NUL
+            reason = getattr(error, "strerror", None) or error
+            raise Unreadable(f"{target}, included in {path}: {reason}") from None
         with file:
+            if resolved in including:
+                raise Unreadable(f"{path}: {target} includes itself")
+            if len(including) > MAX_INCLUDED:
+                raise Unreadable(f"{path}: more than {MAX_INCLUDED} files include one another")
             progress(target.stat().st_size, 0)
-            yield from _read(target, file, piece.inside, document.host, (*including, target.resolve()), progress)
-
-
-def _target(path: Path, href: str) -> Path:
-    """The file that a relative URI in the file at `path` means."""
-    return path.parent / unquote(urlsplit(href).path)
+            yield from _read(target, file, piece.inside, piece.host, (*including, resolved), progress)
 
 
 class _Unexpected(Exception):
@@ -187,16 +188,21 @@ class _Document:
 
     def _include(self, attributes: dict[str, str]) -> None:
         href = attributes.get("href", "")
-        parts = urlsplit(href)
-        others = parts.scheme or parts.netloc or parts.query or parts.fragment or parts.path.startswith("/")
-        if not parts.path or others or "xpointer" in attributes or attributes.get("parse", "xml") != "xml":
+        try:
+            parts = urlsplit(href)
+        except ValueError:
+            parts = urlsplit("")
+        path = unquote(parts.path)
+        others = parts.scheme or parts.netloc or parts.query or parts.fragment or path.startswith("/") or "\0" in path
+        if not path or others or "xpointer" in attributes or attributes.get("parse", "xml") != "xml":
             raise _Unexpected(f"only a relative file name can be included, not {href!r}")
-        self.pieces.append(_Include(href, self._frame[-1]))
+        self.pieces.append(_Include(href, self._frame[-1], self.host))
         self._skipping = 1
 
     def _into_tree(self, name: str, attributes: dict[str, str]) -> None:
         assert self._tree is not None
-        self._size += ELEMENT_OVERHEAD + len(name) + sum(len(key) + len(value) for key, value in attributes.items())
+        values = sum(len(key) + len(value.encode()) for key, value in attributes.items())
+        self._size += ELEMENT_OVERHEAD + len(name) + values
         if self._size > MAX_ELEMENT or self._tree.depth >= MAX_DEPTH:
             self._too_large()
             self._skipping += 1
@@ -208,7 +214,7 @@ class _Document:
         assert self._tree is not None
         self._skipping = self._tree.depth
         self._tree = None
-        self.pieces.append(LeftOut(f"an element of more than {MAX_ELEMENT} bytes, or deeper than {MAX_DEPTH}"))
+        self.pieces.append(LeftOut(f"an element of more than {MAX_ELEMENT} bytes, or deeper than {MAX_DEPTH}", True))
 
     def _leave_out(self, what: str) -> None:
         self._skipping = 1
@@ -216,7 +222,7 @@ class _Document:
 
     def _characters(self, text: str) -> None:
         if self._tree is not None:
-            self._size += len(text)
+            self._size += len(text.encode())
             if self._size > MAX_ELEMENT:
                 self._too_large()
             else:

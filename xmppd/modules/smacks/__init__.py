@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.words.xish import domish
 
-from xmppd.core.events import Ended, HibernationEnded, Starting, Stopping
+from xmppd.core.events import Ended, HibernationEnded, Resumed, Starting, Stopping
 from xmppd.core.host import Host, StreamFeature
 from xmppd.core.session import Carrier, Session
 from xmppd.modules.smacks import hibernation
@@ -245,6 +245,7 @@ async def _resume(stream: Carrier, managed: Managed, h: int, tell: Tell) -> bool
     managed.told = managed.machine.handled
     stream.adopt(session)
     tell(sm.resumed(managed.id, managed.machine.h), session.jid.full)
+    session.host.server.tasks.start(session.host.bus.fire(Resumed(session)), "a resumption's event")
     if not await _send_again(stream, managed):
         return True  # it hibernates again, or another stream has it, or it is over
     managed.resuming = None
