@@ -1,4 +1,4 @@
-"""Exports and imports (XEP-0227): what a review found."""
+"""Exports and imports (XEP-0227): odd files, odd times, and two at once."""
 
 from __future__ import annotations
 
