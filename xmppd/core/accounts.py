@@ -180,12 +180,12 @@ class Accounts:
     async def create(self, local: str, password: str) -> None:
         """Make an account; `local` is prepared. Raises `storage.AlreadyExists`, or `ValueError` for a password
         that cannot be one."""
-        keys = await self._keys(password)
+        keys = await self.make_keys(password)
         await self.host.server.store.accounts.create(self.host.domain, local, keys)
 
     async def set_password(self, account: Account, password: str, by: Session | None = None) -> None:
         """Give an account another password; raises `ValueError` for one that cannot be one."""
-        keys = await self._keys(password)
+        keys = await self.make_keys(password)
         await self.host.server.store.accounts.set_credentials(account.id, keys, self.host.server.now_ms())
         self._hashes_changed()
         self.access_changed(account.jid.local)
@@ -204,8 +204,9 @@ class Accounts:
         log in then may have shown what is void, and has to begin again."""
         return self._changed.get(local, 0) > changes
 
-    async def _keys(self, password: str) -> dict[str, tuple[bytes, int, bytes, bytes]]:
-        """The keys of a password for each hash, worked out off the reactor thread."""
+    async def make_keys(self, password: str) -> dict[str, tuple[bytes, int, bytes, bytes]]:
+        """The keys of a password for each hash, as the store keeps them (RFC 5802 section 3): salt, iterations,
+        StoredKey and ServerKey. Raises `ValueError` for a password that cannot be one."""
         credentials = await self.host.server.in_thread(make_credentials, password)
         return {
             name: (keys.salt, keys.iterations, keys.stored_key, keys.server_key)

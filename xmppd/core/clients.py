@@ -44,7 +44,6 @@ class Login:
     resource: str = ""
     account: int = 0
 
-
     def take_place_of(self, earlier: Login | None) -> None:
         """The client takes up a session; one that does not say which client it is, is the one that had it."""
         if earlier is not None and not self.key:

@@ -18,6 +18,7 @@ from xmppd.core.session import Session
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
 from xmppd.wire.stanza import Stanza
+from xmppd.wire.stored import in_own_namespace
 from xmppd.wire.xml import tag
 
 
@@ -126,7 +127,7 @@ def _wants(session: Session) -> bool:
 
 def _forwarded(kind: str, stanza: Stanza) -> bytes:
     """The wrapping of sections 7 and 8, around the message as it is (XEP-0297)."""
-    message = stanza.to_bytes().replace(b"<message", b"<message xmlns='jabber:client'", 1)
+    message = in_own_namespace(stanza.to_bytes())
     return tag(kind, {"xmlns": ns.CARBONS}, tag("forwarded", {"xmlns": ns.FORWARD}, message))
 
 

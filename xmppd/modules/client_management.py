@@ -468,7 +468,6 @@ async def _clean_account(host: Host, local: str, before: int) -> None:
     account = await host.accounts.load(local)
     if account is None:
         return
-
     old: set[str] = set()
     useful = {access.id for access in await accesses(account) if access.connected or set(access.ways) - {"password"}}
     for key, client in list(_known(account).items()):

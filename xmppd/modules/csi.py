@@ -125,7 +125,7 @@ def inactive(stream: Carrier, element: Stanza) -> None:
 
 
 def begin_inactive(session: Session, element: domish.Element) -> None:
-    """XEP-0386 section 4.3: a session that begins so."""
+    """XEP-0386 section 3.2, XEP-0352 section 4.2: a session that begins so."""
     session.gate = Inactive(session)
 
 

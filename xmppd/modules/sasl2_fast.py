@@ -92,7 +92,6 @@ class FastTokens(Tokens):
             if slot.issued >= account.password_changed and (not fast.hasAttribute("count") or count > slot.count)
         ]
 
-
     async def holders(self, account_id: int, password_changed: int) -> set[str]:
         """See `Tokens`."""
         now = self.host.server.now_ms()

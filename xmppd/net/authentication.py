@@ -74,7 +74,7 @@ class Authentication:
         self.active: Profile | None = None  # in which an exchange is under way
         self.token_mechanisms: tuple[str, ...] = ()  # that are announced (XEP-0484)
         self._tries = 0
-        self._began = 0  # how many passwords had been changed then
+        self._began = 0  # how often the access to accounts had changed then
         self._profiles: dict[str, Profile] = {}
         transport = stream.transport
         disabled = host.settings[DISABLED_MECHANISMS]

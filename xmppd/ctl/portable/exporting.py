@@ -107,7 +107,7 @@ async def _kept(store: Store, account_id: int) -> list[bytes]:
 
 
 def _credentials(name: str, keys: ScramKeys) -> bytes:
-    """Section 3.3."""
+    """Section 4.3."""
     return tag(
         "scram-credentials", {"xmlns": ns.PIE_SCRAM, "mechanism": f"SCRAM-{name}"},
         tag("iter-count", None, str(keys.iterations)),
@@ -118,7 +118,7 @@ def _credentials(name: str, keys: ScramKeys) -> bytes:
 
 
 def _privacy(blocked: list[str]) -> bytes:
-    """Section 3.8: the block list, as the privacy list that servers make of it which have both."""
+    """Section 4.8: the block list, as the privacy list that servers make of it which have both."""
     items = (
         tag("item", {"type": "jid", "value": jid, "action": "deny", "order": str(order)})
         for order, jid in enumerate(sorted(blocked), 1)

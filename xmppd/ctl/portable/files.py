@@ -67,7 +67,7 @@ def _export_user(connection: Connection, jid: str, file: BinaryIO) -> bool:
 
 @contextmanager
 def _destination(name: str) -> Iterator[BinaryIO]:
-    """A file for what nobody else may read (XEP-0227 section 5), in its place once it is whole and on disk."""
+    """A file for what nobody else may read (XEP-0227 section 6), in its place once it is whole and on disk."""
     if name == "-":
         yield from _standard_output()
         return

@@ -18,7 +18,6 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.words.xish import domish
 
 from xmppd.auth.credentials import HASHES, digest_size
-from xmppd.auth.credentials import make as make_credentials
 from xmppd.core.host import Host
 from xmppd.core.routing import message_type
 from xmppd.modules import blocklist, private, vcard
@@ -66,11 +65,10 @@ async def begin(host: Host, jid: JID, password: str | None) -> int:
     """Make the closed account; returns its id, which later pieces have to name. Raises `AlreadyExists`, or `ValueError`
     for a password that cannot be one."""
     server = host.server
-    keys = None if password is None else (await server.in_thread(make_credentials, password)).keys
+    keys = None if password is None else await host.accounts.make_keys(password)
     account_id = await server.store.accounts.begin_import(host.domain, jid.local)
     if keys is not None:
-        rows = {name: (k.salt, k.iterations, k.stored_key, k.server_key) for name, k in keys.items()}
-        await server.store.accounts.put_credentials(account_id, rows)
+        await server.store.accounts.put_credentials(account_id, keys)
     return account_id
 
 
@@ -107,7 +105,7 @@ async def end(account: Importing) -> list[str]:
 
 
 def _credentials(account: Importing, element: domish.Element) -> None:
-    """Section 3.3."""
+    """Section 4.3."""
     mechanism = element.getAttribute("mechanism", "")
     iterations = re.fullmatch(r"([1-9]\d{0,7})(?:\.0+)?", _text(element, "iter-count"), re.ASCII)
     if iterations is None or int(iterations[1]) > MAX_ITERATIONS:
@@ -142,7 +140,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _roster(account: Importing, query: domish.Element) -> None:
-    """Section 3.4."""
+    """Section 4.4."""
     items = {}
     for element in query.elements(ns.ROSTER, "item"):
         text = element.getAttribute("jid", "")
@@ -172,7 +170,7 @@ def _item(contact: JID, element: domish.Element) -> RosterItem:
 
 
 def _presence(account: Importing, element: domish.Element) -> None:
-    """Section 3.9: somebody asked for a subscription, and has no answer yet."""
+    """Section 4.9: somebody asked for a subscription, and has no answer yet."""
     if element.getAttribute("type") != "subscribe":
         raise Unusable("only subscription requests are kept")
     stanza = _stanza(element)
@@ -185,7 +183,7 @@ def _presence(account: Importing, element: domish.Element) -> None:
 
 
 def _privacy(account: Importing, query: domish.Element) -> None:
-    """Section 3.8: whom the default list denies everything is blocked; lists have no other meaning here."""
+    """Section 4.8: whom the default list denies everything is blocked; lists have no other meaning here."""
     default = next(query.elements(ns.PRIVACY, "default"), None)
     wanted = None if default is None else default.getAttribute("name")
     for each in query.elements(ns.PRIVACY, "list"):
@@ -212,7 +210,7 @@ def _denied(account: Importing, item: domish.Element) -> None:
 
 
 def _vcard(account: Importing, element: domish.Element) -> None:
-    """Section 3.7."""
+    """Section 4.7."""
     limit = account.host.settings[vcard.VCARD_SIZE_LIMIT]
     if len(serialise(element)) > limit:
         raise Unusable(f"a vCard may have {limit} bytes")
@@ -220,7 +218,7 @@ def _vcard(account: Importing, element: domish.Element) -> None:
 
 
 def _private(account: Importing, query: domish.Element) -> None:
-    """Section 3.6."""
+    """Section 4.6."""
     kept: dict[str, bytes] = {}
     for element in query.elements():
         if not element.uri or element.uri == ns.PRIVATE:
@@ -243,7 +241,7 @@ def _preferences(account: Importing, element: domish.Element) -> None:
 
 
 def _waiting(account: Importing, element: domish.Element) -> None:
-    """Section 3.5: a message that waits for its recipient."""
+    """Section 4.5: a message that waits for its recipient."""
     stanza = _stanza(element)
     if message_type(stanza) not in ("normal", "chat"):
         raise Unusable("only normal messages and chat wait")
@@ -264,7 +262,7 @@ def _stamped(stanza: Stanza, domain: str) -> int | None:
 
 
 def _result(account: Importing, result: domish.Element) -> None:
-    """Section 3.11: a message of the archive; all of a request are given their ids together."""
+    """Section 4.11: a message of the archive; all of a request are given their ids together."""
     forwarded = next(result.elements(ns.FORWARD, "forwarded"), None)
     message = None if forwarded is None else next(forwarded.elements(ns.CLIENT, "message"), None)
     delay = None if forwarded is None else next(forwarded.elements(ns.DELAY, "delay"), None)

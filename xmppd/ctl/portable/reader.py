@@ -1,4 +1,4 @@
-"""Reads a file of users (XEP-0227 sections 3 and 4) piece by piece, with the files that it includes.
+"""Reads a file of users (XEP-0227 sections 4 and 5) piece by piece, with the files that it includes.
 
 What comes out is flat: a `User`, then each `Element` of it. The messages of an archive and those that wait come one by
 one, whatever they are wrapped in, so that only one message or one roster is in memory at a time.
