@@ -21,13 +21,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from xmppd import settings as options
-from xmppd.config import Config, ConfigError
+from xmppd.config import Config, ConfigError, Option
 from xmppd.core import modules
 from xmppd.core.host import Host
 from xmppd.core.iq import Target
 from xmppd.core.server import Server
 from xmppd.ctl.admin import AdminSocket, AdminSocketError
 from xmppd.net.certificates import CertificateError, Certificates
+from xmppd.net.component import COMPONENT_PORTS, ComponentService
 from xmppd.net.listeners import Listener, PortUnusable, bind
 from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
 from xmppd.storage import StorageError, Store
@@ -132,28 +133,33 @@ class Xmppd(Service):
         settings = self.config.server
         sockets = self._bind_all()
         self.server = build_server(self.config, open_store(self.config, self._reactor), self._reactor)
+        self.components = ComponentService(self.server, self.config.components, self._reactor)
         try:
             self.server.token_key = token_key(settings[options.DATA_PATH])
         except OSError as error:
             raise settings.error(options.DATA_PATH, f"tokens.key: {error.strerror or error}") from None
         certificates = Certificates(settings[options.CERTIFICATES], self.server.hosts, time.time, b"xmpp-client")
         self.clients = ClientService(self.server, certificates, self._reactor)
-        for listening, direct_tls in sockets:
-            accepted = self.clients.accepted_direct_tls if direct_tls else self.clients.accepted
-            self._listeners.append(Listener(self._reactor, listening, accepted))
+        accepted: dict[Option[Any], Accepted] = {
+            options.C2S_PORTS: self.clients.accepted,
+            options.C2S_DIRECT_TLS_PORTS: self.clients.accepted_direct_tls,
+            COMPONENT_PORTS: self.components.accepted,
+        }
+        for listening, option in sockets:
+            self._listeners.append(Listener(self._reactor, listening, accepted[option]))
         self._admin = AdminSocket(self.server, self.clients, options.admin_socket(settings), self._reactor)
 
-    def _bind_all(self) -> list[tuple[socket.socket, bool]]:
-        """Every port of the configuration, with whether TLS comes first on it."""
+    def _bind_all(self) -> list[tuple[socket.socket, Option[Any]]]:
+        """Every port of the configuration, each with the option that names it."""
         settings = self.config.server
-        bound: list[tuple[socket.socket, bool]] = []
-        for option, direct_tls in ((options.C2S_PORTS, False), (options.C2S_DIRECT_TLS_PORTS, True)):
+        bound: list[tuple[socket.socket, Option[Any]]] = []
+        for option, interfaces in options.listening(bool(self.config.components)):
             for port in settings[option]:
-                for address in settings[options.INTERFACES]:
+                for address in settings[interfaces]:
                     try:
-                        bound.append((bind(address, port), direct_tls))
+                        bound.append((bind(address, port), option))
                     except PortUnusable as error:
-                        if error.no_such_address and not settings.is_set(options.INTERFACES):
+                        if error.no_such_address and not settings.is_set(interfaces):
                             continue  # the default names ::1, which a machine without IPv6 does not have
                         raise settings.error(option, str(error)) from None
         return bound
@@ -188,10 +194,14 @@ class Xmppd(Service):
         for listener in self._listeners:
             listener.start()
         self._admin.start()
-        self._keep_alive = LoopingCall(self.clients.keep_alive)
+        self._keep_alive = LoopingCall(self._keep_alive_all)
         self._keep_alive.clock = self._reactor
         self._keep_alive.start(KEEPALIVE_SECONDS, now=False)
         self._log.info("xmppd ready: {hosts}", hosts=", ".join(self.server.hosts))
+
+    def _keep_alive_all(self) -> None:
+        self.clients.keep_alive()
+        self.components.keep_alive()
 
     def fail(self, why: str) -> None:
         """Give up after the start: say why, and end with status 1."""
@@ -228,7 +238,8 @@ class Xmppd(Service):
         for listener in self._listeners:
             listener.stop()
         self._admin.stop()
-        self.server.stopping = True
+        self.server.shut_down()
+        self.components.shut_down()
         self.clients.shut_down()
         timer = self._reactor.callLater(SHUTDOWN_SECONDS, self.server.tasks.cancel)
         while self.server.tasks.busy:

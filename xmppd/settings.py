@@ -25,8 +25,8 @@ from xmppd.config import (
     reference,
 )
 from xmppd.config import Mapping as MappingOf
-from xmppd.core import accounts, binding, modules, roster
-from xmppd.net import addresses, authentication, c2s, pace, service
+from xmppd.core import accounts, binding, modules, requests, roster
+from xmppd.net import addresses, authentication, c2s, component, pace, service
 from xmppd.wire.jid import JID, parse, prepare_domain
 
 SERVER = Scope.SERVER
@@ -94,8 +94,6 @@ LATER = (
     _later("s2s_secure_auth", Boolean(), "no", "Whether they need a valid certificate.", "federation", Scope.HOST),
     _later("s2s_hosts", MappingOf(Text()), "", "Addresses that replace DNS for a domain.", "federation", Scope.HOST),
     _later("s2s_rate", Text(), "", "How many bytes a second another server may send.", "federation"),
-    _later("component_ports", Ports(), "", "Ports for external components.", "component support"),
-    _later("component_interfaces", Addresses(), "", "Addresses for external components.", "component support"),
     _later("http_ports", Ports(), "", "Ports for HTTP.", "HTTP"),
     _later("https_ports", Ports(), "", "Ports for HTTPS.", "HTTP"),
     _later("http_interfaces", Addresses(), "", "Addresses for HTTP.", "HTTP"),
@@ -114,8 +112,10 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
         "The server": OPTIONS,
         "Modules": modules.OPTIONS,
         "Accounts": (*accounts.OPTIONS, *binding.OPTIONS, *roster.OPTIONS),
+        "Requests of the server": requests.OPTIONS,
         "Clients": (*c2s.OPTIONS, *pace.OPTIONS, *service.OPTIONS),
         "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),
+        "Components": component.OPTIONS,
     }
     for name, options in modules.options(modules.available()).items():
         if options:
@@ -128,6 +128,15 @@ def read(path: Path) -> Config:
     """The configuration in a file; raises `ConfigError`."""
     options = [option for group in declared().values() for option in group]
     return load(path, options, normalise_domain=prepare_domain)
+
+
+def listening(with_components: bool) -> list[tuple[Option[Any], Option[Any]]]:
+    """The options that name ports to listen on, each with the one that names their addresses. Without a section for a
+    component there are none for those."""
+    ports: list[tuple[Option[Any], Option[Any]]] = [(C2S_PORTS, INTERFACES), (C2S_DIRECT_TLS_PORTS, INTERFACES)]
+    if with_components:
+        ports.append((component.COMPONENT_PORTS, component.COMPONENT_INTERFACES))
+    return ports
 
 
 def storage_url(settings: Settings) -> str:

@@ -11,6 +11,7 @@ The streams are the real ones, from the header on; only the socket below them is
 from __future__ import annotations
 
 import base64
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from xmppd import settings as options
 from xmppd.auth.credentials import make
 from xmppd.config import load_bytes
 from xmppd.core.server import Server
+from xmppd.net.component import ComponentService
 from xmppd.net.service import ClientService
 from xmppd.service import add_hosts
 from xmppd.storage import Store
+from xmppd.wire import ns
+from xmppd.wire.content import to_client
 from xmppd.wire.jid import parse, prepare_domain
 from xmppd.wire.parser import Limits, StreamEnd, StreamError, StreamHeader, StreamParser
 
@@ -135,6 +139,7 @@ class World:
         self.server.token_key = b"another secret"
         add_hosts(self.server, self.config)
         self.service = ClientService(self.server, NoCertificates(), self.clock)  # type: ignore[arg-type]
+        self.components = ComponentService(self.server, self.config.components, self.clock)
         self.host = next(iter(self.server.hosts.values()))
 
     def starts(self) -> None:
@@ -143,6 +148,7 @@ class World:
 
     def stops(self) -> None:
         """End in order, as the service does when it is told to; the clients close their ends."""
+        self.server.shut_down()
         self.service.shut_down()
         for stream in list(self.service._streams):
             stream.connection_lost("the client closed")
@@ -195,6 +201,14 @@ class World:
         """A client that has connected and said nothing yet."""
         return Player(self, Wire(peer, secure, bindings or {}), direct_tls)
 
+    def component(self, domain: str, secret: str = "secret") -> Component:
+        """A component that has connected, and serves its domain."""
+        component = Component(self)
+        component.opens(domain)
+        component.shakes_hands(secret)
+        component.receives("<handshake/>")
+        return component
+
     def login(self, full: str, password: str = "secret", **connection: Any) -> Player:
         """A client that is bound, at the resource of `full`; its account is made where there is none."""
         jid = parse(full)
@@ -222,20 +236,19 @@ class World:
         other.forget()
 
 
-class Player:
-    """One client: what it sends, and what it receives in order."""
+class Peer:
+    """One end of a stream: what it sends, and what it receives in order."""
 
-    def __init__(self, world: World, wire: Wire, direct_tls: bool) -> None:
+    def __init__(self, world: World, wire: Wire, stream: Any) -> None:
         self.world = world
         self.wire = wire
-        self.stream = world.service.stream(wire, direct_tls)
+        self.stream = stream
         self.full = self.bare = ""
         self.header = HEADER
         self._seen = 0
         self._parser = StreamParser(ROOMY)
         self._inbox: list[Any] = []
 
-    # ---- getting in
 
     def opens(self, host: str = "example.org") -> None:
         """Send a stream header, with a new parser for the answer."""
@@ -246,26 +259,6 @@ class Player:
         """As `opens`; what waits for its turn goes on waiting."""
         self._parser = StreamParser(ROOMY)
         self.sends_only(self.header.format(host=host))
-
-    def authenticate(self, user: str, host: str, password: str) -> None:
-        """Open a stream and log in by PLAIN."""
-        self.opens(host)
-        self.forget()
-        initial = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
-        self.sends(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{initial}</auth>")
-        self.receives("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
-        self.opens(host)
-        self.forget()
-
-    def bind(self, resource: str = "") -> None:
-        """Bind a resource, or let the server choose."""
-        wanted = f"<resource>{resource}</resource>" if resource else ""
-        bind = "urn:ietf:params:xml:ns:xmpp-bind"
-        self.sends(f"<iq type='set' id='bind'><bind xmlns='{bind}'>{wanted}</bind></iq>")
-        answer = self.takes()
-        self.full = answer.findtext(f"{{{bind}}}bind/{{{bind}}}jid") or ""
-        assert self.full, ElementTree.tostring(answer)
-        self.bare = self.full.partition("/")[0]
 
     # ---- talking
 
@@ -371,7 +364,68 @@ class Player:
             if isinstance(event, StreamHeader | StreamEnd):
                 self._inbox.append(event)
             else:
+                event = to_client(event) if event.xmlns == ns.COMPONENT else event
                 self._inbox.append(_parse(event.to_bytes().decode()))
+
+
+class Player(Peer):
+    """One client."""
+
+    def __init__(self, world: World, wire: Wire, direct_tls: bool) -> None:
+        super().__init__(world, wire, world.service.stream(wire, direct_tls))
+
+    def authenticate(self, user: str, host: str, password: str) -> None:
+        """Open a stream and log in by PLAIN."""
+        self.opens(host)
+        self.forget()
+        initial = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        self.sends(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{initial}</auth>")
+        self.receives("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+        self.opens(host)
+        self.forget()
+
+    def bind(self, resource: str = "") -> None:
+        """Bind a resource, or let the server choose."""
+        wanted = f"<resource>{resource}</resource>" if resource else ""
+        bind = "urn:ietf:params:xml:ns:xmpp-bind"
+        self.sends(f"<iq type='set' id='bind'><bind xmlns='{bind}'>{wanted}</bind></iq>")
+        answer = self.takes()
+        self.full = answer.findtext(f"{{{bind}}}bind/{{{bind}}}jid") or ""
+        assert self.full, ElementTree.tostring(answer)
+        self.bare = self.full.partition("/")[0]
+
+
+class Component(Peer):
+    """One external component; what it receives is shown as a client would see it."""
+
+    def __init__(self, world: World) -> None:
+        wire = Wire("127.0.0.1", False, {})
+        super().__init__(world, wire, world.components.stream(wire))
+        self.header = HEADER.replace("jabber:client", "jabber:component:accept")
+        self.stream_id = ""
+
+    def opens(self, host: str = "example.org") -> None:
+        """Send a stream header, and take the answer."""
+        super().opens(host)
+        self.full = self.bare = host
+        self.stream_id = self.receives_header().attributes["id"]
+
+    def shakes_hands(self, secret: str) -> None:
+        """Show the secret (XEP-0114 section 3)."""
+        self.sends(f"<handshake>{hashlib.sha1(f'{self.stream_id}{secret}'.encode()).hexdigest()}</handshake>")
+
+    def asked(self) -> ElementTree.Element:
+        """The next that came is a request; it has to be answered with `answers`."""
+        got = self.takes()
+        assert got.tag == "{jabber:client}iq" and got.get("type") in ("get", "set"), _shown(got)
+        return got
+
+    def answers(self, request: ElementTree.Element, type: str = "result", inner: str = "", sender: str = "") -> None:
+        """Answer an iq."""
+        self.sends(
+            f"<iq type='{type}' id='{request.get('id')}' from='{sender or request.get('to')}' "
+            f"to='{request.get('from')}'>{inner}</iq>"
+        )
 
 
 def _parse(xml: str) -> ElementTree.Element:

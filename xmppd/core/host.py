@@ -17,6 +17,7 @@ from xmppd.core.disco import Disco
 from xmppd.core.events import Arriving, Sent
 from xmppd.core.iq import IQHandlers, Request, check_iq
 from xmppd.core.login_task import LoginTasks
+from xmppd.core.requests import Requests
 from xmppd.core.routing import (
     PRESENCE_TYPES,
     SUBSCRIPTION_TYPES,
@@ -78,6 +79,7 @@ class Host:
         self.log = Logger(namespace=f"xmppd.host.{domain}")
         self.bus = Bus()
         self.iq = IQHandlers()
+        self.requests = Requests(self)
         self.disco = Disco()
         self.accounts = Accounts(self)
         self.features: list[StreamFeature] = []
@@ -189,6 +191,8 @@ class Host:
     async def answer(self, stanza: Stanza, account: Account | None) -> None:
         """Answer an iq that is for the host (`account` None) or for an account; results and errors end here."""
         if stanza.type not in ("get", "set"):
+            if account is None:
+                self.requests.answered(stanza)
             return
         check_iq(stanza)
         assert stanza.sender is not None

@@ -23,6 +23,13 @@ from xmppd.wire.stanza import Stanza, error_reply
 T = TypeVar("T")
 
 
+class Destination(Protocol):
+    """Who takes the stanzas for a domain that is no host of ours, such as an external component."""
+
+    async def receive(self, stanza: Stanza) -> None:
+        """Take a stanza whose `to` is of that domain; raises `StanzaError` to refuse it."""
+
+
 class InThread(Protocol):
     """Runs a function that takes long off the reactor thread."""
 
@@ -51,6 +58,7 @@ class Server:
         self.started = now()
         self.stopping = False  # what cannot be done now is left to the next process
         self.hosts: dict[str, Host] = {}
+        self.components: dict[str, Destination] = {}
         self.sessions = Sessions()
         self.tasks = Tasks()
         self.log = Logger(namespace="xmppd")
@@ -69,6 +77,12 @@ class Server:
         for host in self.hosts.values():
             await host.accounts.look_at_hashes()
             await host.bus.fire(Starting(host))
+
+    def shut_down(self) -> None:
+        """Begin nothing new, and wait for nobody's answers any more: that is left to the next process."""
+        self.stopping = True
+        for host in self.hosts.values():
+            host.requests.give_up()
 
     async def stop(self) -> None:
         """Let modules write what the next process needs."""
@@ -118,10 +132,10 @@ class Server:
                     return
                 stanza = event.stanza
         assert stanza.to is not None
-        host = self.hosts.get(stanza.to.domain)
-        if host is None:
+        destination = self.hosts.get(stanza.to.domain) or self.components.get(stanza.to.domain)
+        if destination is None:
             raise StanzaError("remote-server-not-found", "this server does not reach other servers")
-        await host.receive(stanza)
+        await destination.receive(stanza)
 
     async def bounce(self, stanza: Stanza, error: StanzaError) -> None:
         """Tell the sender of a stanza why it was not delivered, where that may be told (RFC 6120 section 8.3.1)."""

@@ -21,6 +21,7 @@ from xmppd.config import Config, ConfigError, Option, Settings
 from xmppd.ctl.client import Client, NotRunning
 from xmppd.ctl.commands import CommandError
 from xmppd.net.certificates import CertificateError, Certificates
+from xmppd.net.component import ComponentService
 from xmppd.net.listeners import PortUnusable, bind
 from xmppd.storage import Store
 from xmppd.storage import inspect as store_inspection
@@ -53,9 +54,10 @@ def check(path: Path) -> list[Finding]:
 
 
 def _check_modules(config: Config) -> None:
-    """Set the modules up, on a store in memory; raises `ConfigError` for what they do not accept."""
+    """Set modules and components up, on a store in memory; raises `ConfigError` for what they do not accept."""
     clock: Any = Clock()
-    service.build_server(config, Store.open(clock, "sqlite://"), clock)
+    server = service.build_server(config, Store.open(clock, "sqlite://"), clock)
+    ComponentService(server, config.components, clock)
 
 
 # ---- certificates
@@ -136,16 +138,16 @@ def _ports_and_store(config: Config) -> Iterator[Finding]:
             yield Finding("error", f"the admin socket {options.admin_socket(settings)} cannot be made there")
     except CommandError as error:
         yield Finding("error", str(error))
-    for option in (options.C2S_PORTS, options.C2S_DIRECT_TLS_PORTS):
+    for option, interfaces in options.listening(bool(config.components)):
         for port in settings[option]:
-            for address in settings[options.INTERFACES]:
-                yield from _port(settings, option, address, port, held)
+            for address in settings[interfaces]:
+                yield from _port(settings, option, interfaces, address, port, held)
     level, text = store_inspection.check(options.storage_url(settings), running)
     yield Finding(level, text)
 
 
 def _port(
-    settings: Settings, option: Option[Any], address: str, port: int, held: list[Any]
+    settings: Settings, option: Option[Any], interfaces: Option[Any], address: str, port: int, held: list[Any]
 ) -> Iterator[Finding]:
     where = f"{address} port {port}"
     if port != 0 and [address, port] in held:
@@ -155,7 +157,7 @@ def _port(
         # Given back at once: whether it can be had is known only by trying.
         bind(address, port).close()
     except PortUnusable as error:
-        if error.no_such_address and not settings.is_set(options.INTERFACES):
+        if error.no_such_address and not settings.is_set(interfaces):
             yield Finding("note", f"{address} is left out: this machine has no such address")
         else:
             yield Finding("error", str(settings.error(option, str(error))))

@@ -308,8 +308,13 @@ async def _status(server: Server, clients: ClientService | None, arguments: Argu
 
 def _listening(server: Server) -> list[list[Any]]:
     """The addresses and ports of the running configuration, by which `check` knows that they are ours."""
-    ports = [*server.settings[options.C2S_PORTS], *server.settings[options.C2S_DIRECT_TLS_PORTS]]
-    return [[address, port] for address in server.settings[options.INTERFACES] for port in ports]
+    settings = server.settings
+    return [
+        [address, port]
+        for ports, interfaces in options.listening(bool(server.components))
+        for address in settings[interfaces]
+        for port in settings[ports]
+    ]
 
 
 _JID = Argument("jid", "JID", "The address of the account, as juliet@example.org.")

@@ -32,11 +32,13 @@ def claimed_sender(sender: str | None, domain: str) -> JID | None:
     return jid
 
 
-def header_bytes(domain: str, to: str | None, id: str) -> bytes:
-    """Our own header, from `domain` to whoever opened the stream."""
+def header_bytes(domain: str, to: str | None, id: str, xmlns: str = ns.CLIENT) -> bytes:
+    """Our own header, from `domain` to whoever opened the stream. One for components has no version, for no features
+    follow it (XEP-0114 section 3)."""
     answer = f" to='{escape_attribute(to)}'" if to and len(to) < MAX_ADDRESS else ""
+    version = " version='1.0'" if xmlns != ns.COMPONENT else ""
     header = (
-        f"<?xml version='1.0'?><stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}' version='1.0' "
+        f"<?xml version='1.0'?><stream:stream xmlns='{xmlns}' xmlns:stream='{ns.STREAM}'{version} "
         f"xml:lang='en' id='{id}' from='{escape_attribute(domain)}'{answer}>"
     )
     return header.encode()

@@ -35,6 +35,8 @@ STANZA_CONDITIONS = {
     "unexpected-request": "wait",
 }
 
+ERROR_TYPES = frozenset({"auth", "cancel", "continue", "modify", "wait"})  # section 8.3.2
+
 # RFC 6120 section 4.9.3.
 STREAM_CONDITIONS = frozenset({
     "bad-format", "bad-namespace-prefix", "conflict", "connection-timeout", "host-gone", "host-unknown",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from twisted.words.xish import domish
 
 from xmppd.wire import ns
-from xmppd.wire.errors import StanzaError
+from xmppd.wire.errors import ERROR_TYPES, STANZA_CONDITIONS, StanzaError
 from xmppd.wire.jid import JID
 from xmppd.wire.xml import escape_attribute, parse_tree
 
@@ -166,6 +166,18 @@ def result(request: Stanza, payload: bytes = b"") -> Stanza:
 def error_reply(stanza: Stanza, error: StanzaError) -> Stanza:
     """The error that answers `stanza` (RFC 6120 section 8.3.1)."""
     return _reply(stanza, "error", error.to_bytes())
+
+
+def error_of(stanza: Stanza) -> StanzaError:
+    """What a stanza of type error says (section 8.3.2); ``undefined-condition`` where that cannot be read."""
+    error = next(stanza.tree.elements(stanza.xmlns, "error"), None)
+    if error is None:
+        return StanzaError("undefined-condition")
+    names = [child.name for child in error.elements() if child.uri == ns.STANZA_ERRORS]
+    condition = next((name for name in names if name in STANZA_CONDITIONS), "undefined-condition")
+    text = next((str(child) for child in error.elements(ns.STANZA_ERRORS, "text")), None)
+    type = str(error.getAttribute("type"))
+    return StanzaError(condition, text, type=type if type in ERROR_TYPES else None)
 
 
 def _free_prefix(taken: Collection[str]) -> str:
