@@ -6,6 +6,7 @@ event. An event's `stanza` may be replaced by a changed copy: those who come lat
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,23 @@ class Undelivered:
     True: somebody keeps it, and tells the sender should that fail. None from everyone: the sender gets
     `service-unavailable`.
     """
+
+    account: Account
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class Archived:
+    """A message that came for an account is in its archive, on disk, as `stanza` with its id there. Answers mean
+    nothing."""
+
+    account: Account
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class KeptOffline:
+    """A message waits on disk for an account of which no resource could have it. Answers mean nothing."""
 
     account: Account
     stanza: Stanza
@@ -204,6 +222,57 @@ class ClientRevoked:
 
 
 @dataclass(slots=True)
+class PushRegistering:
+    """A client asks for push notifications (XEP-0357 section 5); `request` is its ``<enable/>``. Handlers put what they
+    keep of it into `kept`, under the namespace of their extension, as JSON can hold it. They may raise `StanzaError` to
+    refuse it; answers mean nothing."""
+
+    account: Account
+    request: domish.Element
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class PushDisabled:
+    """A registration for push notifications is gone that the client with the key `client` had. Answers mean nothing."""
+
+    account: Account
+    client: str
+
+
+@dataclass(slots=True)
+class PushWanted:
+    """A stanza is worth a push to a registration; `kept` is what modules have kept of that. True: it is not sent."""
+
+    account: Account
+    kept: Mapping[str, Any]
+    stanza: Stanza
+
+
+@dataclass(slots=True)
+class Pushing:
+    """A push is about to be sent. `stanza` is the newest that it is for, None at a test; `payload` are the elements of
+    its ``<notification/>``, which handlers may change, the form under ``summary`` among them. Answers mean nothing."""
+
+    account: Account
+    kept: Mapping[str, Any]
+    stanza: Stanza | None
+    important: bool
+    messages: int
+    payload: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class CloudNotifyPing:
+    """Some module wants a user's phones to be woken: all that are registered, or `registrations`, by their ids.
+    `stanza` is what for, None for no more than a sign of life. Answers mean nothing."""
+
+    account: Account
+    stanza: Stanza | None = None
+    registrations: Collection[str] | None = None
+
+
+@dataclass(slots=True)
 class RosterChanged:
     """The roster of `account` has another item for `contact`, or none any more; on disk already."""
 
@@ -227,11 +296,13 @@ class Hibernated:
 
 
 @dataclass(slots=True)
-class QueuedWhileHibernated:
-    """A stanza waits for a session that hibernates. Answers mean nothing."""
+class QueuedWhileAway:
+    """A stanza waits for a session that hibernates, or owes an acknowledgement for too long; it came at `received`, in
+    milliseconds since 1970. Answers mean nothing."""
 
     session: Session
     stanza: Stanza
+    received: int
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ between silence and an error, whatever somebody wrote comes back as an error rat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from xmppd.core.events import Undelivered
@@ -47,6 +48,17 @@ def is_invitation(stanza: Stanza) -> bool:
         return False
     marks = stanza.tree.elements(ns.MUC_USER, "x")
     return any(True for mark in marks for _ in mark.elements(ns.MUC_USER, "invite"))
+
+
+# What a message may hold beside chat states to be of the moment alone.
+_BESIDE = frozenset({(ns.CLIENT, "thread"), (ns.STANZA_ID, "stanza-id"), (ns.STANZA_ID, "origin-id")})
+
+
+def is_of_the_moment(children: Iterable[tuple[str, str]]) -> bool:
+    """Whether a message with these children, by namespace and name, says nothing but a chat state (XEP-0085)."""
+    names = set(children)
+    states = {name for name in names if name[0] in (ns.CHAT_STATES, ns.HINTS)}
+    return any(name[0] == ns.CHAT_STATES for name in states) and names - states <= _BESIDE
 
 
 def no_such_account(stanza: Stanza) -> None:

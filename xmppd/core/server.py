@@ -13,6 +13,7 @@ from xmppd.config import Settings
 from xmppd.core.clock import Clock
 from xmppd.core.events import Leaving, Starting, Stopping
 from xmppd.core.host import Host
+from xmppd.core.metrics import Metrics
 from xmppd.core.sessions import Sessions
 from xmppd.core.tasks import Tasks
 from xmppd.storage import StorageError, Store
@@ -61,6 +62,7 @@ class Server:
         self.components: dict[str, Destination] = {}
         self.sessions = Sessions()
         self.tasks = Tasks()
+        self.metrics = Metrics()
         self.log = Logger(namespace="xmppd")
 
     def now_ms(self) -> int:

@@ -118,6 +118,17 @@ class Keeper(Protocol):
     def lost(self) -> bool:
         """The connection is gone without an end of the stream; True when the session lives on without one."""
 
+    @property
+    def hibernates(self) -> bool:
+        """Whether the session has no stream, and waits for its client."""
+
+    def unacknowledged(self) -> list[tuple[int, Stanza]]:
+        """What the client has not acknowledged, oldest first, each with when it came in milliseconds since 1970."""
+
+    def wait(self, seconds: float | None) -> None:
+        """Have a session that hibernates wait for its client for so many seconds from now on, or as long as usual
+        where that is longer."""
+
 
 class Gate(Protocol):
     """Holds back what a client does not need now: client state indication (XEP-0352)."""

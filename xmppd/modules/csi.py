@@ -7,13 +7,16 @@ the session (XEP-0198), so nothing is lost; a resumed session is active (section
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from twisted.words.xish import domish
 
 from xmppd.config import Integer, Option
-from xmppd.core.events import Hibernated
+from xmppd.core.client_state import ClientState
+from xmppd.core.events import Hibernated, Resumed
 from xmppd.core.host import Host, StreamFeature
+from xmppd.core.routing import is_of_the_moment
 from xmppd.core.session import Carrier, Session
 from xmppd.wire import ns
 from xmppd.wire.errors import StreamError
@@ -28,9 +31,6 @@ OPTIONS = (QUEUE_SIZE,)
 
 MAX_BYTES = 4096  # of a stanza that waits
 
-# What a message may hold beside chat states to be of the moment alone.
-_BESIDE = frozenset({(ns.CLIENT, "thread"), (ns.STANZA_ID, "stanza-id"), (ns.STANZA_ID, "origin-id")})
-
 
 def setup(host: Host) -> None:
     """Hook client states into a host."""
@@ -39,7 +39,30 @@ def setup(host: Host) -> None:
     host.nonzas[ns.CSI, "inactive"] = inactive
     host.on_bind(ns.CSI, ns.CSI, "active", lambda session, element: None)
     host.on_bind(ns.CSI, ns.CSI, "inactive", begin_inactive)
+    host.provide(ClientState, States())
+    host.session_state["csi"] = (_is_inactive, lambda session, inactive: session.put(Said(inactive)))
     host.bus.on(Hibernated, lambda event: event.session.open_gate())
+    host.bus.on(Resumed, lambda event: event.session.put(Said(inactive=False)))
+
+
+@dataclass(slots=True)
+class Said:
+    """Record of a session: what its client has said last of whether somebody looks at it."""
+
+    inactive: bool
+
+
+class States(ClientState):
+    """See `ClientState`."""
+
+    def holds_back(self, session: Session, stanza: Stanza) -> bool:
+        """See `ClientState`."""
+        return bool(_is_inactive(session)) and may_wait(session, stanza)
+
+
+def _is_inactive(session: Session) -> bool | None:
+    said = session.find(Said)
+    return True if said is not None and said.inactive else None
 
 
 class Inactive:
@@ -84,20 +107,14 @@ def may_wait(session: Session, stanza: Stanza) -> bool:
         return False
     if stanza.sender == session.account.jid and stanza.children[0][0] == ns.CARBONS:
         copied = next(_messages(stanza.tree), None)
-        return copied is not None and _is_fleeting((child.uri, child.name) for child in copied.elements())
-    return _is_fleeting(child[:2] for child in stanza.children)
+        return copied is not None and is_of_the_moment((child.uri, child.name) for child in copied.elements())
+    return is_of_the_moment(child[:2] for child in stanza.children)
 
 
 def _messages(copy: domish.Element) -> Iterator[domish.Element]:
     for wrapper in copy.elements():
         for forwarded in wrapper.elements(ns.FORWARD, "forwarded"):
             yield from forwarded.elements(ns.CLIENT, "message")
-
-
-def _is_fleeting(children: Iterable[tuple[str, str]]) -> bool:
-    names = set(children)
-    states = {name for name in names if name[0] in (ns.CHAT_STATES, ns.HINTS)}
-    return any(name[0] == ns.CHAT_STATES for name in states) and names - states <= _BESIDE
 
 
 # ---- elements of the client
@@ -108,6 +125,7 @@ def active(stream: Carrier, element: Stanza) -> None:
     session = _session(stream)
 
     async def turn() -> None:
+        session.put(Said(inactive=False))
         session.open_gate()
 
     session.in_turn(turn)
@@ -118,6 +136,7 @@ def inactive(stream: Carrier, element: Stanza) -> None:
     session = _session(stream)
 
     async def turn() -> None:
+        session.put(Said(inactive=True))
         if session.gate is None and session.carrier is stream:  # else it has lost the stream meanwhile
             session.gate = Inactive(session)
 
@@ -126,6 +145,7 @@ def inactive(stream: Carrier, element: Stanza) -> None:
 
 def begin_inactive(session: Session, element: domish.Element) -> None:
     """XEP-0386 section 3.2, XEP-0352 section 4.2: a session that begins so."""
+    session.put(Said(inactive=True))
     session.gate = Inactive(session)
 
 

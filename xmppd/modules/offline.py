@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 
 from xmppd.config import Integer, Option, Size
 from xmppd.core.accounts import Account
-from xmppd.core.events import AccountLoading, BecomingAvailable, BoundInline, Undelivered
+from xmppd.core.events import AccountLoading, BecomingAvailable, BoundInline, KeptOffline, Undelivered
 from xmppd.core.host import Host
 from xmppd.core.routing import message_type
 from xmppd.core.session import Session
@@ -107,6 +107,8 @@ def keep(event: Undelivered) -> bool:
 
 async def _keep(account: Account, stanza: Stanza) -> None:
     if await _append(account, account.get(Waiting), stanza.to_bytes()):
+        server = account.host.server
+        server.tasks.start(account.host.bus.fire(KeptOffline(account, stanza)), "an offline message's event")
         return
     if not has_stanza_id(stanza, account.jid):
         raise StanzaError("service-unavailable", "too many messages wait for this user")

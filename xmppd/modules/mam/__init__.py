@@ -16,7 +16,16 @@ from twisted.python.failure import Failure
 from xmppd.config import Duration, Option
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
-from xmppd.core.events import AccountLoading, Arriving, BoundInline, Sent, Starting, Stopping, Undelivered
+from xmppd.core.events import (
+    AccountLoading,
+    Archived,
+    Arriving,
+    BoundInline,
+    Sent,
+    Starting,
+    Stopping,
+    Undelivered,
+)
 from xmppd.core.host import Host
 from xmppd.core.iq import Target
 from xmppd.core.routing import is_refused
@@ -110,12 +119,12 @@ def arriving(event: Arriving) -> None:
     stanza = event.stanza
     if stanza.name != "message" or stanza.sender is None or is_refused(event.account, stanza):
         return
-    event.stanza = archive(event.account, stanza, stanza.sender) or stanza
+    event.stanza = archive(event.account, stanza, stanza.sender, incoming=True) or stanza
 
 
-def archive(account: Account, stanza: Stanza, contact: JID) -> Stanza | None:
+def archive(account: Account, stanza: Stanza, contact: JID, incoming: bool = False) -> Stanza | None:
     """Keep a message with somebody in an account's archive; what it is with its id there, or None where it is not
-    kept. Raises `StorageError` where that is known to be impossible."""
+    kept. `incoming`: others are told once it is there. Raises `StorageError` where that is known to be impossible."""
     if not worth_archiving(stanza) or not wanted(account, contact):
         return None
     host = account.host
@@ -124,10 +133,14 @@ def archive(account: Account, stanza: Stanza, contact: JID) -> Stanza | None:
     if isinstance(getattr(stored, "result", None), Failure):
         stored.addErrback(lambda failure: None)
         raise StorageError("a message cannot be archived now")
+    archived = with_stanza_id(stanza, account.jid, to_text(id))
+    if incoming:
+        event = Archived(account, archived)
+        stored.addCallback(lambda _: host.server.tasks.start(host.bus.fire(event), "an archived message's event"))
     stored.addErrback(lambda failure: host.log.error(
         "a message of {user} is not in the archive: {error}", user=account.jid.bare, error=failure.getErrorMessage()
     ))  # fmt: skip
-    return with_stanza_id(stanza, account.jid, to_text(id))
+    return archived
 
 
 def kept(event: Undelivered) -> bool | None:

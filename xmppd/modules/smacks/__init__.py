@@ -46,7 +46,8 @@ PAGE_BYTES = 256 * 1024  # sent at a resumption before the client has to have re
 
 def setup(host: Host) -> None:
     """Hook stream management into a host."""
-    host.provide(Book, Book(hibernation.hibernate))
+    host.provide(Book, Book(hibernation.hibernate, hibernation.wait))
+    host.session_state["smacks"] = (hibernation.save_time, hibernation.restore_time)
     host.features.append(StreamFeature("sm", True, lambda: sm.FEATURE))
     host.inline_resume = resume_inline
     host.on_bind(ns.SM, ns.SM, "enable", enable_inline)
@@ -258,6 +259,7 @@ async def _resume(stream: Carrier, managed: Managed, h: int, tell: Tell) -> bool
         managed.ask()
     away, restarted = managed.away, managed.restarted
     managed.away = managed.restarted = False
+    managed.until = None
     if away:
         await session.host.bus.fire(HibernationEnded(session, resumed=True, restarted=restarted))
     return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from twisted.internet.defer import Deferred
 
 from xmppd.config import Duration, Integer, Option
@@ -41,6 +43,7 @@ def hibernate(managed: Managed) -> None:
     session = managed.session
     managed.leave()
     managed.away = True
+    managed.until = None
     managed.machine.asked = managed.machine.since = None
     managed.journal.hibernated = session.host.server.now_ms()
     managed.journal.changed = True
@@ -58,6 +61,40 @@ def _wait(managed: Managed, seconds: float) -> None:
     clock = managed.session.host.server.clock
     managed.hibernated_at = clock.seconds()
     managed.timer = clock.callLater(seconds, expire, managed)
+
+
+def wait(managed: Managed, seconds: float | None) -> None:
+    """Have a hibernated session wait for so many seconds from now on, or as long as usual where that is longer."""
+    if managed.timer is None:
+        return
+    session = managed.session
+    since = managed.hibernated_at
+    if managed.timer.active():
+        managed.timer.cancel()
+    seconds = max(session.host.settings[HIBERNATION_TIME], seconds or 0.0)
+    _wait(managed, seconds)
+    managed.hibernated_at = since  # the one that waits for longest makes room, however long it may
+    managed.until = session.host.server.now_ms() + int(seconds * 1000)
+    managed.journal.changed = True
+    managed.book.due.add(managed)
+
+
+@dataclass(slots=True)
+class Until:
+    """Record of a session that is being restored: when its hibernation ends."""
+
+    time: int
+
+
+def save_time(session: Session) -> int | None:
+    """When the hibernation ends for which somebody has chosen another time."""
+    managed = session.find(Managed)
+    return managed.until if managed is not None else None
+
+
+def restore_time(session: Session, kept: int) -> None:
+    """The session is not managed yet."""
+    session.put(Until(kept))
 
 
 def awake(managed: Managed) -> None:
@@ -275,7 +312,10 @@ async def _restore(host: Host, local: str, stored: SmSession) -> Managed | None:
         managed.journal.hibernated = now
         managed.journal.changed = True
         managed.book.due.add(managed)
-    left = host.settings[HIBERNATION_TIME] - (now - (stored.hibernated or now)) / 1000
+    until = session.find(Until)
+    managed.until = until.time if until is not None and stored.hibernated is not None else None
+    usual = (stored.hibernated or now) + int(host.settings[HIBERNATION_TIME] * 1000)
+    left = ((usual if managed.until is None else managed.until) - now) / 1000
     if managed.id and left > 0:
         _wait(managed, left)
     return managed

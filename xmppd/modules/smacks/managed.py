@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from xmppd.config import Integer, Option, Size
-from xmppd.core.events import QueuedWhileHibernated
+from xmppd.core.events import QueuedWhileAway
 from xmppd.core.session import NOBODY, Carrier, Session
 from xmppd.modules.smacks.journal import Journal, Queued
 from xmppd.storage import SmSession, SmStanza
@@ -42,11 +42,12 @@ ASK_SECONDS = 1.0  # after which an acknowledgement is asked for of what was sen
 
 @dataclass(slots=True, eq=False)
 class Book:
-    """What the managed sessions of a host share: how one hibernates, those that something is due for at the next
-    `sweep`, those that have iqs that are not on disk, and the ended ones that are still there; and the messages, by
-    their id(), that were refused since the last sweep: one for several resources is refused once."""
+    """What the managed sessions of a host share: how one hibernates, and for how long; those that something is due for
+    at the next `sweep`, those that have iqs that are not on disk, and the ended ones that are still there; and the
+    messages, by their id(), that were refused since the last sweep: one for several resources is refused once."""
 
     hibernate: Callable[[Managed], None]
+    wait: Callable[[Managed, float | None], None]
     due: set[Managed] = field(default_factory=set)
     unwritten: set[Managed] = field(default_factory=set)
     over: set[Journal] = field(default_factory=set)
@@ -59,13 +60,14 @@ class Managed:
     `id` is the SM-ID, empty where the session cannot be resumed. `connected` is False while it hibernates, and while
     a stream that resumes it, `resuming`, is still being sent what waited; `timer` ends a hibernation, which began at
     `hibernated_at`, in seconds of the clock; `away` until the client is back; `expiring` when the time is over.
+    `until`: when a hibernation ends for which somebody has chosen another time, in milliseconds since 1970.
     `restarted`: it was hibernating when the process started, and has not come back yet. `told`: the highest count that
     the client was told. `ack_owed`: an answer could not be given because the store failed.
     """
 
     __slots__ = (
         "ack_owed", "away", "book", "connected", "delay_told", "expiring", "hibernated_at", "id", "journal", "machine",
-        "restarted", "resuming", "session", "size", "timer", "told",
+        "restarted", "resuming", "session", "size", "timer", "told", "until",
     )  # fmt: skip
 
     def __init__(self, session: Session, id: str, stored: SmSession | None = None) -> None:
@@ -80,6 +82,7 @@ class Managed:
         self.told = self.machine.handled
         self.resuming: Carrier | None = None
         self.timer: Any = None
+        self.until: int | None = None
         self.hibernated_at = 0.0
         self.size = 0
         self.expiring = False
@@ -111,13 +114,26 @@ class Managed:
         self._look_at_limits()
         return taken
 
+    @property
+    def hibernates(self) -> bool:
+        """See `Keeper`."""
+        return self.timer is not None
+
+    def unacknowledged(self) -> list[tuple[int, Stanza]]:
+        """See `Keeper`."""
+        return [(item.time, item.stanza) for item in self.machine.items]
+
+    def wait(self, seconds: float | None) -> None:
+        """See `Keeper`."""
+        self.book.wait(self, seconds)
+
     def _place(self, item: Queued) -> None:
         self.journal.place(item)
         self.size += item.size
         self.book.due.add(self)
-        if not self.connected and self.resuming is None:
+        if self.delay_told or (not self.connected and self.resuming is None):
             server = self.session.host.server
-            event = QueuedWhileHibernated(self.session, item.stanza)
+            event = QueuedWhileAway(self.session, item.stanza, item.time)
             server.tasks.start(self.session.host.bus.fire(event), "a hibernation's event")
 
     def release(self) -> None:
