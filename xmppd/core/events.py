@@ -263,6 +263,13 @@ class Pushing:
 
 
 @dataclass(slots=True)
+class PrivateDataChanged:
+    """An account keeps other private data than before (XEP-0049), on disk already. Answers mean nothing."""
+
+    account: Account
+
+
+@dataclass(slots=True)
 class CloudNotifyPing:
     """Some module wants a user's phones to be woken: all that are registered, or `registrations`, by their ids.
     `stanza` is what for, None for no more than a sign of life. Answers mean nothing."""

@@ -13,9 +13,10 @@ from twisted.words.xish import domish
 
 from xmppd.config import Option, Size
 from xmppd.core.accounts import Account
-from xmppd.core.events import AccountLoading
+from xmppd.core.events import AccountLoading, PrivateDataChanged
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
+from xmppd.core.private_data import PrivateData
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
 from xmppd.wire.xml import serialise, tag
@@ -37,9 +38,19 @@ class Sizes:
     lock: DeferredLock = field(default_factory=DeferredLock)
 
 
+class Kept(PrivateData):
+    """See `PrivateData`."""
+
+    async def holding(self, account: Account, text: bytes) -> list[bytes]:
+        """See `PrivateData`."""
+        kept = await account.host.server.store.data.all(account.id, KIND)
+        return [value for value in kept.values() if text in value]
+
+
 def setup(host: Host) -> None:
     """Hook private storage into a host."""
     host.disco.server.features.add(ns.PRIVATE)
+    host.provide(PrivateData, Kept())
     host.bus.on(AccountLoading, lambda event: event.account.put(Sizes()))
     host.iq.on(Target.OWN, "get", ns.PRIVATE, "query", get)
     host.iq.on(Target.OWN, "set", ns.PRIVATE, "query", change)
@@ -75,6 +86,7 @@ async def change(request: Request) -> None:
         await _keep(account, record, new)
     finally:
         record.lock.release()
+        await account.host.bus.fire(PrivateDataChanged(account))
 
 
 async def _keep(account: Account, record: Sizes, new: dict[str, bytes]) -> None:
