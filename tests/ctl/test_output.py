@@ -22,6 +22,8 @@ STATUS = {
     "streams": {"bound": 7, "opened": 1},
     "hosts": {"example.org": {"accounts": 12}, "example.com": {"accounts": None}},
     "store": {"groups": 3, "rows": 14, "last_commit_seconds": 0.00125},
+    "components": {"push.example": True, "old.example": False},
+    "counters": {"xmppd_pushes_total{host=example.org}": 5.0},
     "listening": [["127.0.0.1", 5222]],
 }
 
@@ -107,17 +109,21 @@ def test_a_terminal_gets_nothing_that_moves_its_cursor(monkeypatch: pytest.Monke
 
 def test_status(capsys: pytest.CaptureFixture[str]) -> None:
     output.show("status", STATUS)
-    assert capsys.readouterr().out.splitlines() == [
-        "version                  1.2",
-        "uptime                   1d 02:03:04",
-        "sessions                 7",
-        "streams bound            7",
-        "streams opened           1",
-        "accounts of example.org  12",
-        "accounts of example.com  unknown: the store does not answer",
-        "store: commits           3",
-        "store: rows              14",
-        "store: last commit       1.2 ms",
+    rows = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert [(name, value.strip()) for name, value in rows] == [
+        ("version", "1.2"),
+        ("uptime", "1d 02:03:04"),
+        ("sessions", "7"),
+        ("streams bound", "7"),
+        ("streams opened", "1"),
+        ("accounts of example.org", "12"),
+        ("accounts of example.com", "unknown: the store does not answer"),
+        ("component old.example", "not connected"),
+        ("component push.example", "connected"),
+        ("xmppd_pushes_total{host=example.org}", "5"),
+        ("store: commits", "3"),
+        ("store: rows", "14"),
+        ("store: last commit", "1.2 ms"),
     ]
 
 

@@ -7,10 +7,14 @@ import hmac
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twisted.words.xish import domish
 
 from xmppd.auth.mechanism import Token
+
+if TYPE_CHECKING:
+    from xmppd.core.accounts import Account
 
 MAX_TEXT = 200  # characters of what a client says of itself
 
@@ -60,6 +64,14 @@ class Tokens:
 
     async def holders(self, account_id: int, password_changed: int) -> set[str]:
         """The keys of an account's clients that have a token which lets them in. Raises `StorageError`."""
+        raise NotImplementedError
+
+
+class PushServices:
+    """The service that knows where clients are notified of what comes (XEP-0357)."""
+
+    def of_client(self, account: Account, key: str) -> list[str]:
+        """The addresses of the app servers of one client, by its key."""
         raise NotImplementedError
 
 

@@ -27,6 +27,10 @@ T = TypeVar("T")
 class Destination(Protocol):
     """Who takes the stanzas for a domain that is no host of ours, such as an external component."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is there."""
+
     async def receive(self, stanza: Stanza) -> None:
         """Take a stanza whose `to` is of that domain; raises `StanzaError` to refuse it."""
 
@@ -134,10 +138,14 @@ class Server:
                     return
                 stanza = event.stanza
         assert stanza.to is not None
-        destination = self.hosts.get(stanza.to.domain) or self.components.get(stanza.to.domain)
-        if destination is None:
+        host = self.hosts.get(stanza.to.domain)
+        if host is not None:
+            await host.receive(stanza)
+            return
+        component = self.components.get(stanza.to.domain)
+        if component is None:
             raise StanzaError("remote-server-not-found", "this server does not reach other servers")
-        await destination.receive(stanza)
+        await component.receive(stanza)
 
     async def bounce(self, stanza: Stanza, error: StanzaError) -> None:
         """Tell the sender of a stanza why it was not delivered, where that may be told (RFC 6120 section 8.3.1)."""

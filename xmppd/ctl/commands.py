@@ -20,8 +20,9 @@ from xmppd import settings as options
 from xmppd.core.accounts import Account
 from xmppd.core.host import Host
 from xmppd.core.server import Server
-from xmppd.ctl import access
+from xmppd.ctl import access, push
 from xmppd.ctl.portable import exporting, importing
+from xmppd.modules.cloud_notify.registrations import Registrations
 from xmppd.net.service import ClientService
 from xmppd.storage import AlreadyExists, StorageError
 from xmppd.wire.errors import StanzaError
@@ -236,6 +237,33 @@ async def _user_grant(server: Server, clients: ClientService | None, arguments: 
         raise CommandError(f"{account.jid}: {error}") from None
 
 
+# ---- push notifications
+
+
+async def _push_list(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    return await push.listed(await _with_push(server, arguments))
+
+
+async def _push_remove(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    account = await _with_push(server, arguments)
+    id = _text(arguments, "id")
+    try:
+        return await push.remove(account, id)
+    except KeyError:
+        raise CommandError(f"{account.jid} has no registration {id!r}; see 'push list'") from None
+
+
+async def _push_test(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    return await push.test(await _with_push(server, arguments))
+
+
+async def _with_push(server: Server, arguments: Arguments) -> Account:
+    account = await _account(server, arguments)
+    if account.find(Registrations) is None:
+        raise CommandError(f"the module cloud_notify is disabled for {account.jid.domain}")
+    return account
+
+
 # ---- users in a file (XEP-0227)
 
 
@@ -302,6 +330,8 @@ async def _status(server: Server, clients: ClientService | None, arguments: Argu
             "rows": store.rows,
             "last_commit_seconds": store.last_commit_seconds,
         },
+        "components": {domain: component.connected for domain, component in server.components.items()},
+        "counters": server.metrics.as_json(),
         "listening": _listening(server),
     }
 
@@ -368,6 +398,21 @@ _ALL = (
         (_JID, Argument("--name", "NAME", "What it is for.")),
         Where.STORE,
         _user_grant,
+    ),
+    Command("push list", "List where an account's clients are notified.", (_JID,), Where.SERVER, _push_list),
+    Command(
+        "push test",
+        "Send a test to each of an account's registrations, and show what each app server answers.",
+        (_JID,),
+        Where.SERVER,
+        _push_test,
+    ),
+    Command(
+        "push remove",
+        "End a registration for push notifications.",
+        (_JID, Argument("id", "ID", "Its id, as 'push list' shows it.")),
+        Where.SERVER,
+        _push_remove,
     ),
     Command(
         "export",

@@ -102,10 +102,11 @@ def _accounts(result: Any) -> None:
 
 def _clients(result: Any) -> None:
     table(
-        ["client", "software", "device", "first seen", "last seen", "access", ""],
+        ["client", "software", "device", "first seen", "last seen", "access", "push", ""],
         (
             [c["id"], f"{c['software']} {c['version']}".strip(), c["device"], _minute(c["first_seen"]),
-             _minute(c["last_seen"]), ", ".join(c["auth"]), "connected" if c["connected"] else ""]
+             _minute(c["last_seen"]), ", ".join(c["auth"]), ", ".join(c["push"]),
+             "connected" if c["connected"] else ""]
             for c in result
         ),
     )  # fmt: skip
@@ -125,6 +126,29 @@ def _revoked(result: Any) -> None:
 def _granted(result: Any) -> None:
     line(f"{result['id']}: application password {result['name']!r} of {result['jid']}, shown only now:")
     line(result["password"])
+
+
+def _pushes(result: Any) -> None:
+    table(
+        ["id", "app server", "node", "client", "enabled", ""],
+        (
+            [p["id"], p["jid"], p["node"], p["resource"], _minute(p["enabled"]), ", ".join(_push_state(p))]
+            for p in result
+        ),
+    )
+
+
+def _push_state(push: Any) -> list[str]:
+    state = [f"{push['errors']} errors"] if push["errors"] else []
+    state += ["a push waits"] if push["waiting"] else []
+    return state + (["suspended until its client logs in"] if push["suspended"] else [])
+
+
+def _push_tested(result: Any) -> None:
+    if not result:
+        line("there is no registration")
+    for push in result:
+        line(f"{push['id']}  {push['jid']}: {push['error'] or 'the app server has taken it'}")
 
 
 def _exported(result: Any) -> None:
@@ -154,6 +178,9 @@ def _status(result: Any) -> None:
         ["sessions", str(result["sessions"])],
         *([f"streams {state}", str(count)] for state, count in sorted(result["streams"].items())),
         *([f"accounts of {host}", _known(figures["accounts"])] for host, figures in hosts),
+        *([f"component {domain}", "connected" if there else "not connected"]
+          for domain, there in sorted(result["components"].items())),
+        *([name, f"{count:.0f}"] for name, count in sorted(result["counters"].items())),
         ["store: commits", str(store["groups"])],
         ["store: rows", str(store["rows"])],
         ["store: last commit", f"{store['last_commit_seconds'] * 1000:.1f} ms"],
@@ -186,6 +213,9 @@ _SHOWN: Mapping[str, Callable[[Any], None]] = {
     "user clients": _clients,
     "user revoke_client": _revoked,
     "user grant": _granted,
+    "push list": _pushes,
+    "push test": _push_tested,
+    "push remove": lambda result: line(f"{result['jid']} is not notified at {result['from']} any more"),
     "export": _exported,
     "import": _imported,
     "status": _status,

@@ -19,7 +19,7 @@ from xmppd.config import Duration, Integer, Option
 from xmppd.core import grants
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
-from xmppd.core.clients import Login, Tokens
+from xmppd.core.clients import Login, PushServices, Tokens
 from xmppd.core.events import (
     AccountLoading,
     Bound,
@@ -95,10 +95,14 @@ class Access:
     connected: bool
     ways: list[str] = field(default_factory=list)
     grants: frozenset[str] = frozenset()  # that there are, of those that it has used
+    push: list[str] = field(default_factory=list)  # where it is notified of what comes
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return {"id": self.id, "type": self.type, "connected": self.connected, "auth": self.ways, **asdict(self.client)}
+        return {
+            "id": self.id, "type": self.type, "connected": self.connected, "auth": self.ways, "push": self.push,
+            **asdict(self.client),
+        }  # fmt: skip
 
 
 def setup(host: Host) -> None:
@@ -276,6 +280,7 @@ async def accesses(account: Account) -> list[Access]:
     given = {id: grants.from_stored(value) for id, value in (await data.all(account.id, grants.KIND)).items()}
     given = {id: grant for id, grant in given.items() if grant.created >= row.password_changed}
     connected = _connected(account)
+    push = account.host.find(PushServices)
     found = []
     for key, client in known.items():
         ways = ["password"] if client.password is not None and client.password >= row.password_changed else []
@@ -283,7 +288,8 @@ async def accesses(account: Account) -> list[Access]:
         ways += ["grant"] if has else []
         ways += ["fast"] if key in tokens else []
         if ways or key in connected:
-            found.append(Access(f"client/{key}", "session", client, key in connected, ways, has))
+            services = push.of_client(account, key) if push is not None else []
+            found.append(Access(f"client/{key}", "session", client, key in connected, ways, has, services))
     used = {grant for client in known.values() for grant in client.grants}
     found += [_unused(id, grant) for id, grant in given.items() if id not in used]
     return sorted(found, key=lambda access: access.client.last_seen)
@@ -317,6 +323,7 @@ def _listed(access: Access, xmlns: str) -> bytes:
         tag("auth", None, *(tag(way) for way in access.ways)),
         permission,
         tag("user-agent", None, *agent),
+        *(tag("push", {"xmlns": ns.PUSH, "jid": jid}) for jid in access.push),
     )  # fmt: skip
 
 

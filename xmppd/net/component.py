@@ -73,6 +73,11 @@ class Component:
         self._size = 0  # of what waits, in bytes
         self._draining = False
 
+    @property
+    def connected(self) -> bool:
+        """See `Destination`."""
+        return self.stream is not None
+
     async def receive(self, stanza: Stanza) -> None:
         """See `Destination`."""
         if self.stream is None:

@@ -24,7 +24,7 @@ from xmppd.config import Duration, Option
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.client_state import ClientState
-from xmppd.core.clients import Login
+from xmppd.core.clients import Login, PushServices
 from xmppd.core.events import (
     AccountLoading,
     AckDelayed,
@@ -74,6 +74,7 @@ def setup(host: Host) -> None:
     host.iq.on(Target.OWN, "set", ns.PUSH, "disable", registrations.disable)
     host.accounts.kinds += [registrations.KIND, registrations.SENT]
     host.provide(Outbox, Outbox(host, woken))
+    host.provide(PushServices, registrations.Services())
     host.session_state["cloud_notify"] = (_was_woken, lambda session, was: session.put(Away(was)))
     host.bus.on(AccountLoading, registrations.load)
     host.bus.on(AckDelayed, ack_delayed)

@@ -18,7 +18,7 @@ from twisted.words.xish import domish
 
 from xmppd.config import Integer, Option, Size
 from xmppd.core.accounts import Account
-from xmppd.core.clients import Login
+from xmppd.core.clients import Login, PushServices
 from xmppd.core.events import (
     AccountLoading,
     Bound,
@@ -95,6 +95,14 @@ class Registrations:
         if len(marks) > REMEMBERED:
             del marks[next(iter(marks))]
         return True
+
+
+class Services(PushServices):
+    """See `PushServices`."""
+
+    def of_client(self, account: Account, key: str) -> list[str]:
+        """See `PushServices`."""
+        return sorted({entry.jid for entry in account.get(Registrations).known.values() if entry.client == key})
 
 
 def load(event: AccountLoading) -> None:
