@@ -129,7 +129,7 @@ class Bridge:
 
     async def passes(self, seconds: float) -> None:
         """Time passes, step by step, and everybody does what they do then."""
-        steps = int(seconds) if seconds < 60 else 60
+        steps = int(seconds) if seconds < 20 else 20
         for _ in range(steps):
             await self.quiet()
             self.world.advance(seconds / steps)

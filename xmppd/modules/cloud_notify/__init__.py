@@ -17,7 +17,7 @@ While a client that can be woken hibernates its session waits for longer, until 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 
 from xmppd.config import Duration, Option
@@ -207,13 +207,15 @@ async def _notify(account: Account, entry: Registration, stanza: Stanza, mark: b
         pushes.add(account, entry, stanza, mark, seconds)
 
 
-async def withdrawn(event: Arriving) -> bool | None:
+def withdrawn(event: Arriving) -> Awaitable[bool | None] | None:
     """An app server takes a node back (section 8)."""
-    stanza = event.stanza
-    if stanza.name != "message" or not stanza.has(ns.PUBSUB, "pubsub") or stanza.sender is None:
+    account, stanza = event.account, event.stanza
+    known = account.get(Registrations).known
+    if not known or stanza.name != "message" or not stanza.has(ns.PUBSUB, "pubsub") or stanza.sender is None:
         return None
-    jids = {entry.jid for entry in event.account.get(Registrations).known.values()}
-    return (await registrations.withdrawn(event.account, stanza) or None) if stanza.sender.full in jids else None
+    if stanza.sender.full not in {entry.jid for entry in known.values()}:
+        return None
+    return registrations.withdrawn(account, stanza)
 
 
 # ---- sessions that wait for longer

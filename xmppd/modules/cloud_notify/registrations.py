@@ -271,8 +271,8 @@ def _not_kept(failure: Failure, account: Account) -> None:
     )  # fmt: skip
 
 
-async def withdrawn(account: Account, stanza: Stanza) -> bool:
-    """Section 8: an app server says that the user may not publish to a node any more; whether it has one here."""
+async def withdrawn(account: Account, stanza: Stanza) -> bool | None:
+    """Section 8: an app server says that the user may not publish to a node any more; True if it has one here."""
     sender = stanza.sender
     assert sender is not None
     nodes = set()
@@ -284,4 +284,4 @@ async def withdrawn(account: Account, stanza: Stanza) -> bool:
         entry for entry in account.get(Registrations).known.values() if entry.jid == sender.full and entry.node in nodes
     ]
     await remove(account, gone, "the app server says so")
-    return bool(gone)
+    return True if gone else None
