@@ -10,7 +10,7 @@ from twisted.words.xish import domish
 
 from xmppd.wire import ns
 from xmppd.wire.stanza import Stanza
-from xmppd.wire.xml import parse_tree, serialise
+from xmppd.wire.xml import parse_tree, serialise_inner
 
 
 def to_client(stanza: Stanza) -> Stanza:
@@ -36,11 +36,5 @@ def _rewritten(stanza: Stanza) -> Stanza:
         if element.uri == stanza.xmlns:
             element.uri = element.defaultUri = ns.CLIENT
         todo += [child for child in element.children if isinstance(child, domish.Element)]
-    inner = b""
-    children = []
-    for node in tree.children:
-        if isinstance(node, domish.Element):
-            part = serialise(node, ns.CLIENT)
-            children.append((str(node.uri), str(node.name), len(inner), len(inner) + len(part)))
-            inner += part
+    inner, children = serialise_inner(tree, ns.CLIENT)
     return Stanza(stanza.name, stanza.attributes, inner, children, to=stanza.to, sender=stanza.sender)

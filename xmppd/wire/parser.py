@@ -16,12 +16,10 @@ import re
 from dataclasses import dataclass
 from xml.parsers import expat
 
-from twisted.words.xish import domish
-
 from xmppd.wire import ns
 from xmppd.wire.errors import StreamError
 from xmppd.wire.stanza import Child, Stanza
-from xmppd.wire.xml import escape, parse_tree, serialise
+from xmppd.wire.xml import parse_tree, serialise_inner
 
 _SEPARATOR = " "  # cannot stand in a name; of a namespace and a name joined by it the last one counts
 _START_TAG = re.compile(rb"""<[^>"']*(?:"[^"]*"[^>"']*|'[^']*'[^>"']*)*>""")
@@ -326,16 +324,7 @@ class StreamParser:
         """The inner bytes and the children of a stanza whose own name has a prefix, written anew from its tree so
         that the default namespace is the stanza's."""
         tree = parse_tree(raw, self._header_namespaces)
-        parts: list[bytes] = []
-        children: list[Child] = []
-        position = 0
-        for node in tree.children:
-            is_element = isinstance(node, domish.Element)
-            part = serialise(node, str(tree.uri)) if is_element else escape(str(node)).encode()
-            parts.append(part)
-            if is_element:
-                children.append((str(node.uri), str(node.name), position, position + len(part)))
-            position += len(part)
-        if position > self.limits.bytes:
+        inner, children = serialise_inner(tree, str(tree.uri))
+        if len(inner) > self.limits.bytes:
             raise StreamError("policy-violation", f"more than {self.limits.bytes} bytes in one element")
-        return b"".join(parts), children
+        return inner, children

@@ -143,6 +143,22 @@ def serialise(element: domish.Element, default_ns: str = ns.CLIENT) -> bytes:
     return "".join(parts).encode()
 
 
+def serialise_inner(tree: domish.Element, default_ns: str) -> tuple[bytes, list[tuple[str, str, int, int]]]:
+    """What is inside of a tree, as `serialise` writes it, and its direct children: the namespace and the name of each,
+    and where it starts and ends."""
+    parts: list[bytes] = []
+    children: list[tuple[str, str, int, int]] = []
+    position = 0
+    for node in tree.children:
+        is_element = isinstance(node, domish.Element)
+        part = serialise(node, default_ns) if is_element else escape(str(node)).encode()
+        parts.append(part)
+        if is_element:
+            children.append((str(node.uri), str(node.name), position, position + len(part)))
+        position += len(part)
+    return b"".join(parts), children
+
+
 def _attributes(items: Iterable[tuple[object, object]]) -> Iterable[str]:
     """The attributes of a start tag; those in a namespace of their own get a prefix made up for them."""
     for number, (key, value) in enumerate(items):
