@@ -477,3 +477,30 @@ def test_a_password_change_ends_sessions_although_the_store_fails_after_it() -> 
     row = world.result(world.store.accounts.find("example.org", "romeo"))
     assert row is not None and row.password_changed
     assert not is_in(other)
+
+
+@pytest.mark.parametrize("wanted", ["", "<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-256</upgrade>"])
+def test_the_password_of_a_deleted_account_is_none_of_one_that_is_made_again(wanted: str) -> None:
+    """Keys for more mechanisms are of whom the password was shown for, not of who has the name by then."""
+    world = World()
+
+    def sha_1_only(password: str) -> dict[str, tuple[bytes, int, bytes, bytes]]:
+        keys = make(password, iterations=1).keys["SHA-1"]
+        return {"SHA-1": (keys.salt, keys.iterations, keys.stored_key, keys.server_key)}
+
+    world.result(world.store.accounts.create("example.org", "romeo", sha_1_only("old")))
+    world.starts()
+    old = world.run(world.host.accounts.load("romeo"))
+    player = opened(world)
+    slow = Slow(world)
+    slow.quick = False
+    player.sends_only(authenticate("PLAIN", b"\0romeo\0old", wanted, BIND))
+    world.settle()
+    world.store.accounts.delete(old.id)  # comes behind the first look at the keys, and before the second
+    world.store.accounts.create("example.org", "romeo", sha_1_only("new"))
+    slow.writes_all()
+    task = "<next xmlns='urn:xmpp:sasl:2' task='UPGR-SCRAM-SHA-256'/>"
+    player.sends(task)
+    counts, accounts = world.result(world.store.accounts.hashes("example.org"))
+    assert accounts == 1 and counts == {"SHA-1": 1}
+    assert b"UPGR" not in b"".join(player.received_bytes().split(b"</stream:features>")[1:])

@@ -174,14 +174,15 @@ class Authentication:
         """The password was shown: make keys of it for the hashes that the account has none for."""
         some_lack_keys = len(self.host.accounts.hashes) < len(HASHES)
         if success.password is not None and success.grant is None and some_lack_keys:
-            work = self._make_keys(local, success.password)
+            work = self._make_keys(local, success)
             self.host.server.tasks.start(work, "making keys for more mechanisms")
 
-    async def _make_keys(self, local: str, password: bytes) -> None:
-        accounts, server = self.host.accounts, self.host.server
+    async def _make_keys(self, local: str, success: Success) -> None:
+        accounts, server, password = self.host.accounts, self.host.server, success.password
+        assert password is not None
         try:
             credentials = await accounts.credentials(local)
-            if credentials is None:
+            if credentials is None or credentials.account[0] != success.account:  # another account has the name now
                 return
             for name in HASHES.keys() - credentials.keys.keys():
                 salt, iterations = salt_for(credentials, name)

@@ -30,7 +30,7 @@ async def wanted_upgrades(
     if not wanted or success.grant is not None:
         return []
     credentials = await authentication.look_up(success.username)
-    if credentials is None:
+    if credentials is None or credentials.account[0] != success.account:  # another account has the name now
         return []
     missing = [name for name in HASHES if name not in credentials.keys and _PREFIX + name in wanted]
     return [Upgrade(authentication, credentials, name) for name in missing]
