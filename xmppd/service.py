@@ -27,6 +27,9 @@ from xmppd.core.host import Host
 from xmppd.core.iq import Target
 from xmppd.core.server import Server
 from xmppd.ctl.admin import AdminSocket, AdminSocketError
+from xmppd.http import status
+from xmppd.http.client import Client
+from xmppd.http.site import HTTP_PORTS, HTTPS_PORTS, HttpService
 from xmppd.net.certificates import CertificateError, Certificates
 from xmppd.net.component import COMPONENT_PORTS, ComponentService
 from xmppd.net.listeners import Listener, PortUnusable, bind
@@ -120,12 +123,13 @@ class Xmppd(Service):
         self._reactor = reactor
         self._log = Logger(namespace="xmppd")
         self._listeners: list[Listener] = []
+        self._http_listeners: list[Listener] = []
         self._keep_alive: LoopingCall | None = None
         try:
             self.config = options.read(path)
             self._set_up()
         except (ConfigError, CertificateError, PortUnusable, StorageError, AdminSocketError) as error:
-            for listener in self._listeners:
+            for listener in (*self._http_listeners, *self._listeners):
                 listener.stop()
             raise CannotStart(str(error)) from None
 
@@ -140,20 +144,27 @@ class Xmppd(Service):
             raise settings.error(options.DATA_PATH, f"tokens.key: {error.strerror or error}") from None
         certificates = Certificates(settings[options.CERTIFICATES], self.server.hosts, time.time, b"xmpp-client")
         self.clients = ClientService(self.server, certificates, self._reactor)
+        self._https = Certificates(settings[options.CERTIFICATES], self.server.hosts, time.time, b"http/1.1")
+        self.http = HttpService(self.server, self._https, self._reactor)
+        status.set_up(self.server, self.clients, certificates)
+        self.server.fetch = self._fetch = Client(self._reactor)
         accepted: dict[Option[Any], Accepted] = {
             options.C2S_PORTS: self.clients.accepted,
             options.C2S_DIRECT_TLS_PORTS: self.clients.accepted_direct_tls,
             COMPONENT_PORTS: self.components.accepted,
+            HTTP_PORTS: self.http.accepted,
+            HTTPS_PORTS: self.http.accepted_tls,
         }
         for listening, option in sockets:
-            self._listeners.append(Listener(self._reactor, listening, accepted[option]))
+            listeners = self._http_listeners if option in (HTTP_PORTS, HTTPS_PORTS) else self._listeners
+            listeners.append(Listener(self._reactor, listening, accepted[option]))
         self._admin = AdminSocket(self.server, self.clients, options.admin_socket(settings), self._reactor)
 
     def _bind_all(self) -> list[tuple[socket.socket, Option[Any]]]:
         """Every port of the configuration, each with the option that names it."""
         settings = self.config.server
         bound: list[tuple[socket.socket, Option[Any]]] = []
-        for option, interfaces in options.listening(bool(self.config.components)):
+        for option, interfaces in options.listening(settings, bool(self.config.components)):
             for port in settings[option]:
                 for address in settings[interfaces]:
                     try:
@@ -183,6 +194,8 @@ class Xmppd(Service):
         return lambda number, frame: self._reactor.callFromThread(handler)
 
     async def _open(self) -> None:
+        for listener in self._http_listeners:  # whoever watches the server sees that it starts
+            listener.start()
         try:
             self.server.secret = await self.server.store.data.server_get_or_create(
                 "secret", "server", lambda: self.server.token().encode()
@@ -197,6 +210,7 @@ class Xmppd(Service):
         self._keep_alive = LoopingCall(self._keep_alive_all)
         self._keep_alive.clock = self._reactor
         self._keep_alive.start(KEEPALIVE_SECONDS, now=False)
+        self.server.ready = True
         self._log.info("xmppd ready: {hosts}", hosts=", ".join(self.server.hosts))
 
     def _keep_alive_all(self) -> None:
@@ -225,6 +239,7 @@ class Xmppd(Service):
         for warning in self.config.warnings:
             self._log.warn("{warning}", warning=warning)
         self.clients.certificates.reload()
+        self._https.reload()
         self._log.info("configuration and certificates were read again")
 
     def stopService(self) -> Deferred[None]:
@@ -238,6 +253,7 @@ class Xmppd(Service):
         for listener in self._listeners:
             listener.stop()
         self._admin.stop()
+        self.server.ready = False
         self.server.shut_down()
         self.components.shut_down()
         self.clients.shut_down()
@@ -248,5 +264,9 @@ class Xmppd(Service):
             timer.cancel()
         await self.server.stop()
         await self.clients.all_closed(GOODBYE_SECONDS)
+        for listener in self._http_listeners:
+            listener.stop()
+        self.http.shut_down()
+        await self._fetch.close()
         await self.server.store.close()
         self._log.info("xmppd stopped")

@@ -26,6 +26,7 @@ from xmppd.config import (
 )
 from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, modules, requests, roster
+from xmppd.http import site, status
 from xmppd.net import addresses, authentication, c2s, component, pace, service
 from xmppd.wire.jid import JID, parse, prepare_domain
 
@@ -94,9 +95,6 @@ LATER = (
     _later("s2s_secure_auth", Boolean(), "no", "Whether they need a valid certificate.", "federation", Scope.HOST),
     _later("s2s_hosts", MappingOf(Text()), "", "Addresses that replace DNS for a domain.", "federation", Scope.HOST),
     _later("s2s_rate", Text(), "", "How many bytes a second another server may send.", "federation"),
-    _later("http_ports", Ports(), "", "Ports for HTTP.", "HTTP"),
-    _later("https_ports", Ports(), "", "Ports for HTTPS.", "HTTP"),
-    _later("http_interfaces", Addresses(), "", "Addresses for HTTP.", "HTTP"),
     _later("trusted_proxies", Networks(), "", "Networks whose Forwarded headers are believed.", "HTTP"),
 )
 
@@ -116,6 +114,7 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
         "Clients": (*c2s.OPTIONS, *pace.OPTIONS, *service.OPTIONS),
         "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),
         "Components": component.OPTIONS,
+        "HTTP": (*site.OPTIONS, *status.OPTIONS),
     }
     for name, options in modules.options(modules.available()).items():
         if options:
@@ -130,10 +129,12 @@ def read(path: Path) -> Config:
     return load(path, options, normalise_domain=prepare_domain)
 
 
-def listening(with_components: bool) -> list[tuple[Option[Any], Option[Any]]]:
+def listening(settings: Settings, with_components: bool) -> list[tuple[Option[Any], Option[Any]]]:
     """The options that name ports to listen on, each with the one that names their addresses. Without a section for a
     component there are none for those."""
     ports: list[tuple[Option[Any], Option[Any]]] = [(C2S_PORTS, INTERFACES), (C2S_DIRECT_TLS_PORTS, INTERFACES)]
+    interfaces = site.HTTP_INTERFACES if settings[site.HTTP_INTERFACES] else INTERFACES
+    ports += [(site.HTTP_PORTS, interfaces), (site.HTTPS_PORTS, interfaces)]
     if with_components:
         ports.append((component.COMPONENT_PORTS, component.COMPONENT_INTERFACES))
     return ports

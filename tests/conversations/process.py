@@ -128,6 +128,8 @@ class RunningServer(LoggedProcess):
 
     def __init__(self, folder: Path, extra: str = "", sections: str = "[host:localhost]\n") -> None:
         super().__init__(folder)
+        self.http_port = free_port()
+        self.https_port = free_port()
         self.config = folder / "xmppd.cfg"
         self.write_config(extra, sections)
 
@@ -135,7 +137,8 @@ class RunningServer(LoggedProcess):
         """Write the configuration: loopback, this test's ports, and what the test adds."""
         self.config.write_text(
             "[xmppd]\ndata_path = var\ncertificates = certs\ninterfaces = 127.0.0.1\n"
-            f"c2s_ports = {self.port}\nc2s_direct_tls_ports = {self.tls_port}\n{extra}\n{sections}"
+            f"c2s_ports = {self.port}\nc2s_direct_tls_ports = {self.tls_port}\n"
+            f"http_ports = {self.http_port}\nhttps_ports = {self.https_port}\n{extra}\n{sections}"
         )
 
     def command(self) -> list[str]:

@@ -73,12 +73,12 @@ def test_it_runs_in_the_background_and_beside_another_from_one_folder(make_serve
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("c2s_prots = 1", r"xmppd.cfg:7: unknown option 'c2s_prots' in \[xmppd\]; did you mean 'c2s_ports'"),
-        ("c2s_timeout = soon", r"xmppd.cfg:7: c2s_timeout: 'soon' .*accepted: a duration"),
+        ("c2s_prots = 1", r"xmppd.cfg:9: unknown option 'c2s_prots' in \[xmppd\]; did you mean 'c2s_ports'"),
+        ("c2s_timeout = soon", r"xmppd.cfg:9: c2s_timeout: 'soon' .*accepted: a duration"),
         ("storage = mysql://x/y", r"storage"),
-        ("modules_enabled = archive_of_everything", r"xmppd.cfg:7: modules_enabled: .*no module 'archive_of"),
-        ("[hosts:example.org]", r"xmppd.cfg:7: unknown section"),
-        ("nonsense", r"xmppd.cfg:7"),
+        ("modules_enabled = archive_of_everything", r"xmppd.cfg:9: modules_enabled: .*no module 'archive_of"),
+        ("[hosts:example.org]", r"xmppd.cfg:9: unknown section"),
+        ("nonsense", r"xmppd.cfg:9"),
     ],
 )
 def test_a_wrong_line_is_named(make_server: Make, line: str, complaint: str) -> None:
@@ -126,13 +126,13 @@ def test_sighup_reads_options_and_certificates_and_drops_nobody(make_server: Mak
     certificate, key = self_signed("localhost", time.time())
     (server.folder / "certs" / "localhost.key").write_bytes(key)
     (server.folder / "certs" / "localhost.crt").write_bytes(certificate)
-    server.write_config(f"max_sessions_per_account = 1\nhttp_ports = 1\nadmin_socket = elsewhere{free_port()}")
+    server.write_config(f"max_sessions_per_account = 1\ns2s_rate = 1k\nadmin_socket = elsewhere{free_port()}")
     server.signal(signal.SIGHUP)
     server.wait_for("configuration and certificates were read again")
     log = server.log()
     assert re.search(r"max_sessions_per_account: 5 is now 1", log)
     assert re.search(r"admin_socket: .*takes a restart", log)
-    assert "HTTP is not part of this version" in log
+    assert "federation is not part of this version" in log
 
     second = RawClient(server)
     second.start_tls()

@@ -30,6 +30,8 @@ certificates = {data_path}/certs
 interfaces = 127.0.0.1
 c2s_ports = {port}
 c2s_direct_tls_ports =
+http_ports =
+https_ports =
 
 [host:example.org]
 [host:example.com]

@@ -139,7 +139,7 @@ def test_a_section_without_a_secret_is_an_error_that_names_it(tmp_path: Path) ->
 
 def test_without_a_component_there_is_no_port_for_one(tmp_path: Path) -> None:
     for with_components in (True, False):
-        names = [ports.name for ports, _ in settings.listening(with_components)]
+        names = [ports.name for ports, _ in settings.listening(make().config.server, with_components)]
         assert ("component_ports" in names) == with_components
 
 

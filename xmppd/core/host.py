@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from xmppd.core.bus import Bus, Stage
 from xmppd.core.cleaning import clean, clean_sent
 from xmppd.core.disco import Disco
 from xmppd.core.events import Arriving, Sent
+from xmppd.core.http import HttpRoutes
 from xmppd.core.iq import IQHandlers, Request, check_iq
 from xmppd.core.login_task import LoginTasks
 from xmppd.core.requests import Requests
@@ -80,6 +82,8 @@ class Host:
         self.bus = Bus()
         self.iq = IQHandlers()
         self.requests = Requests(self)
+        self.http = HttpRoutes()
+        self.stanzas: dict[tuple[str, str], int] = defaultdict(int)  # by kind, and "in" or "out": of clients
         self.disco = Disco()
         self.accounts = Accounts(self)
         self.features: list[StreamFeature] = []

@@ -21,10 +21,11 @@ class Metrics:
         return self._counters[name]
 
     def as_json(self) -> dict[str, float]:
-        """Every counter that has counted, by its name with its labels."""
+        """What `counter` has made and has counted, by its name with its labels."""
         return {
             f"{sample.name}{{{', '.join(f'{label}={value}' for label, value in sample.labels.items())}}}": sample.value
-            for family in self.registry.collect()
+            for counter in self._counters.values()
+            for family in counter.collect()
             for sample in family.samples
             if sample.name.endswith("_total")
         }

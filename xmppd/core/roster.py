@@ -6,7 +6,7 @@ writes to the store first, then to memory, then pushes. So what anybody sees is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -47,6 +47,11 @@ class RosterStore(Protocol):
     async def change(self, account: Account, contact: JID, before: Entry, after: Entry, version: int) -> None:
         """Keep what `after` has other than `before`, all or nothing: `version` belongs to another item. Raises
         `StanzaError` where it is not allowed."""
+
+    async def replace(
+        self, account: Account, put: Collection[RosterItem], remove: Collection[str], version: int
+    ) -> None:
+        """Keep some items and forget others, all or nothing."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,31 @@ class Roster:
                 self._push(after.item or RosterItem(contact.bare, subscription="remove"))
                 await self._account.host.bus.fire(RosterChanged(self._account, contact))
             return before, after
+        finally:
+            self._lock.release()
+
+    async def replace(self, items: Mapping[str, RosterItem]) -> list[tuple[JID, Entry, Entry]]:
+        """Have these items, by their bare JIDs, and no others: on disk, then here, then pushed one by one. Returns the
+        contacts that are other than before, with both entries of each. Raises `StorageError`, with nothing changed."""
+        await self._lock.acquire()
+        try:
+            changed = [jid for jid in {**self.items, **items} if self.items.get(jid) != items.get(jid)]
+            if not changed:
+                return []
+            version = self.version + len(changed)
+            put = [items[jid] for jid in changed if jid in items]
+            await self._store.replace(self._account, put, [jid for jid in changed if jid not in items], version)
+            self._size = None
+            changes: list[tuple[JID, Entry, Entry]] = []
+            for jid in changed:
+                contact = parse(jid)
+                before = self.entry(contact)
+                self.version += 1
+                _put(self.items, contact, items.get(jid))
+                changes.append((contact, before, self.entry(contact)))
+                self._push(items.get(jid) or RosterItem(jid, subscription="remove"))
+                await self._account.host.bus.fire(RosterChanged(self._account, contact))
+            return changes
         finally:
             self._lock.release()
 

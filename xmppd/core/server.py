@@ -13,6 +13,7 @@ from xmppd.config import Settings
 from xmppd.core.clock import Clock
 from xmppd.core.events import Leaving, Starting, Stopping
 from xmppd.core.host import Host
+from xmppd.core.http import Fetch, HttpRoutes, fetch_nothing
 from xmppd.core.metrics import Metrics
 from xmppd.core.sessions import Sessions
 from xmppd.core.tasks import Tasks
@@ -67,6 +68,9 @@ class Server:
         self.sessions = Sessions()
         self.tasks = Tasks()
         self.metrics = Metrics()
+        self.http = HttpRoutes()
+        self.fetch: Fetch = fetch_nothing  # the service has one
+        self.ready = False  # whether clients are let in
         self.log = Logger(namespace="xmppd")
 
     def now_ms(self) -> int:

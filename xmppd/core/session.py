@@ -122,6 +122,10 @@ class Keeper(Protocol):
     def hibernates(self) -> bool:
         """Whether the session has no stream, and waits for its client."""
 
+    @property
+    def queued(self) -> int:
+        """How many stanzas the client has not acknowledged."""
+
     def unacknowledged(self) -> list[tuple[int, Stanza]]:
         """What the client has not acknowledged, oldest first, each with when it came in milliseconds since 1970."""
 
@@ -216,6 +220,7 @@ class Session:
 
     def pass_on(self, stanza: Stanza, repeatable: bool = False) -> None:
         """Send a stanza past the gate; see `deliver`."""
+        self.host.stanzas[stanza.name, "out"] += 1
         if self.keeper is None:
             self.carrier.send(stanza.to_bytes())
         else:
@@ -262,6 +267,7 @@ class Session:
     def receive(self, stanza: Stanza) -> None:
         """Take a stanza from the client; it is handled when those before it are. Raises `StreamError`."""
         self._stamp(stanza)
+        self.host.stanzas[stanza.name, "in"] += 1
         if self._busy:
             self._inbox.append(stanza)
         else:

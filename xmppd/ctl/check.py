@@ -138,7 +138,7 @@ def _ports_and_store(config: Config) -> Iterator[Finding]:
             yield Finding("error", f"the admin socket {options.admin_socket(settings)} cannot be made there")
     except CommandError as error:
         yield Finding("error", str(error))
-    for option, interfaces in options.listening(bool(config.components)):
+    for option, interfaces in options.listening(settings, bool(config.components)):
         for port in settings[option]:
             for address in settings[interfaces]:
                 yield from _port(settings, option, interfaces, address, port, held)

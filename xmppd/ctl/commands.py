@@ -341,7 +341,7 @@ def _listening(server: Server) -> list[list[Any]]:
     settings = server.settings
     return [
         [address, port]
-        for ports, interfaces in options.listening(bool(server.components))
+        for ports, interfaces in options.listening(settings, bool(server.components))
         for address in settings[interfaces]
         for port in settings[ports]
     ]

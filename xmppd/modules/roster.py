@@ -5,6 +5,7 @@ Subscriptions are of `presence`; a roster set never changes one, except by remov
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +64,12 @@ class StoreOfRosters:
         for kept, outcome in await DeferredList(writes, consumeErrors=True):
             if not kept:
                 outcome.raiseException()
+
+    async def replace(
+        self, account: Account, put: Collection[RosterItem], remove: Collection[str], version: int
+    ) -> None:
+        """See `RosterStore`."""
+        await self._store.roster.change(account.id, put, remove, version)
 
 
 async def load(event: AccountLoading) -> None:

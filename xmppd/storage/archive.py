@@ -70,10 +70,12 @@ class Archive:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.appended = 0  # messages, so far
 
     def append(self, account_id: int, id: bytes, contact: str, resource: str, stanza: bytes) -> Deferred[None]:
         """Keep a message with somebody; fails with IntegrityError without the account."""
         row = {"account_id": account_id, "id": id, "contact": contact, "resource": resource, "stanza": stanza}
+        self.appended += 1
         return self._store.append(_APPEND, row)
 
     def page(

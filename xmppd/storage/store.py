@@ -132,6 +132,11 @@ class Store:
         return group.add_row(statement, row, self._reactor.seconds())
 
     @property
+    def queued(self) -> int:
+        """How many writes wait for the writer."""
+        return len(self._collecting.waiters) if self._collecting is not None else 0
+
+    @property
     def is_failing(self) -> bool:
         """Whether the last group could not be committed."""
         return self._health.is_failing

@@ -119,6 +119,11 @@ class Managed:
         """See `Keeper`."""
         return self.timer is not None
 
+    @property
+    def queued(self) -> int:
+        """See `Keeper`."""
+        return len(self.machine.items)
+
     def unacknowledged(self) -> list[tuple[int, Stanza]]:
         """See `Keeper`."""
         return [(item.time, item.stanza) for item in self.machine.items]

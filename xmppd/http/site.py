@@ -1,0 +1,284 @@
+"""The HTTP site: twisted.web reads requests, and what is in `HttpRoutes` answers them.
+
+Framing is twisted.web's; the limits are here: how much a head and a body may have, how long a request may take to come,
+and how many connections there are. Whoever may not ask is told so before the body is read, and the connection closed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.web import http
+from twisted.web.http import RESPONSES
+from zope.interface import implementer
+
+from xmppd.config import Addresses, Duration, Integer, Option, Ports, Scope, Size
+from xmppd.core.clock import Timer
+from xmppd.core.http import Handle, HttpRequest, HttpResponse, Route, host_name
+from xmppd.core.server import Server
+
+HTTP_PORTS = Option("http_ports", Ports(), "5280", "Ports for HTTP.", scope=Scope.SERVER, live=False)
+HTTPS_PORTS = Option("https_ports", Ports(), "5281", "Ports for HTTPS.", scope=Scope.SERVER, live=False)
+HTTP_INTERFACES = Option(
+    "http_interfaces", Addresses(), "", "Addresses for HTTP; where none is given those of ``interfaces``.",
+    scope=Scope.SERVER, live=False,
+)  # fmt: skip
+MAX_CONTENT_SIZE = Option(
+    "http_max_content_size", Size(minimum=1024), "1M", "The largest body of a request that is read.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+REQUEST_TIMEOUT = Option(
+    "http_request_timeout", Duration(minimum=1), "30s", "How long a request may take to come, from its first byte on.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+IDLE_TIMEOUT = Option(
+    "http_idle_timeout", Duration(minimum=1), "60s", "How long a connection is kept between two requests.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+MAX_CONNECTIONS = Option(
+    "http_max_connections", Integer(minimum=1), "1000", "How many HTTP connections there may be at once.",
+    scope=Scope.SERVER,
+)  # fmt: skip
+OPTIONS = (
+    HTTP_PORTS, HTTPS_PORTS, HTTP_INTERFACES, MAX_CONTENT_SIZE, REQUEST_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS,
+)  # fmt: skip
+
+# What twisted says of these types is not what they are; they are used by their documentation.
+_Request: Any = http.Request
+_Channel: Any = http.HTTPChannel
+_Factory: Any = http.HTTPFactory
+
+MAX_HEAD = 16 * 1024  # bytes of a request's line and headers
+MAX_HEADERS = 100
+
+
+class Request(_Request):
+    """A request as twisted.web has it, until it is whole."""
+
+    def process(self) -> None:
+        """For twisted.web: the request is whole."""
+        route, request = self.channel.asked
+        request.body = self.content.read()
+        self.channel.factory.server.tasks.start(self._answer(route.handle, request), "an HTTP request")
+
+    async def _answer(self, handle: Handle, request: HttpRequest) -> None:
+        try:
+            answer = handle(request)
+            response = await answer if isinstance(answer, Awaitable) else answer
+            headers = _headers(response)
+        except Exception:
+            self.channel.factory.logger.failure("{method} {path} failed", method=request.method, path=request.path)
+            response = HttpResponse(500)
+            headers = _headers(response)
+        if self._disconnected:
+            return
+        self.setResponseCode(response.status)
+        for name, value in headers.items():
+            self.setHeader(name, value)
+        self.write(response.body if request.method != "HEAD" else b"")
+        self.finish()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """For twisted.web: more of the body has come."""
+        limit = min(self.channel.asked[0].max_body, self.channel.factory.server.settings[MAX_CONTENT_SIZE])
+        if self.content.tell() + len(data) > limit:
+            self.channel.refuse(HttpResponse(413, b"the body is too large\n"))
+        elif not self.channel.refused:
+            super().handleContentChunk(data)
+
+
+class Channel(_Channel):
+    """One connection."""
+
+    requestFactory = Request
+    totalHeadersSize = MAX_HEAD
+    maxHeaders = MAX_HEADERS
+    asked: tuple[Route, HttpRequest]
+    refused = False
+    factory: Site
+    _deadline: Timer | None = None
+
+    def connectionMade(self) -> None:
+        """For twisted.web."""
+        super().connectionMade()
+        self.factory.connections.add(self)
+        if len(self.factory.connections) > self.factory.server.settings[MAX_CONNECTIONS]:
+            self.refuse(HttpResponse(503, b"too many connections\n"))
+
+    def connectionLost(self, reason: Any) -> None:
+        """For twisted.web."""
+        self._cancel_deadline()
+        self.factory.connections.discard(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        """For twisted.web: a request is complete in time, or there is none."""
+        if self.refused:
+            return
+        if self._deadline is None and not self._handlingRequest:
+            timeout = self.factory.server.settings[REQUEST_TIMEOUT]
+            self._deadline = self.factory.server.clock.callLater(timeout, self._too_late)
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """For twisted.web: who may ask for this?"""
+        super().allHeadersReceived()
+        twisted_request = self.requests[-1]
+        headers: dict[str, list[str]] = {}
+        for name, values in twisted_request.requestHeaders.getAllRawHeaders():
+            headers[name.decode("latin-1").lower()] = [value.decode("latin-1") for value in values]
+        peer = self.transport.getPeer()
+        request = HttpRequest(
+            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"),
+            str(getattr(peer, "host", "")), self.factory.secure, headers,
+        )  # fmt: skip
+        found = self.factory.admit(request, self.length)
+        if isinstance(found, HttpResponse):
+            self.refuse(found)
+        else:
+            self.asked = found, request
+
+    def allContentReceived(self) -> None:
+        """For twisted.web: the request is whole."""
+        self._cancel_deadline()
+        if not self.refused:
+            super().allContentReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """For twisted.web: a body, or the next request."""
+        if not self.refused:
+            super().rawDataReceived(data)
+
+    def refuse(self, response: HttpResponse) -> None:
+        """Answer what was not read to its end, and close."""
+        if self.refused:
+            return
+        self.refused = True
+        reason = RESPONSES.get(response.status, b"Refused").decode()
+        head = [f"HTTP/1.1 {response.status} {reason}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in _headers(response).items()]
+        self.transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + response.body)
+        self.loseConnection()
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        self.refuse(HttpResponse(408, b"this took too long\n"))
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _headers(response: HttpResponse) -> dict[str, str]:
+    """The headers of an answer; nothing of it is to be taken for something else, or kept."""
+    headers = {
+        "Content-Type": response.type, "Content-Length": str(len(response.body)), "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store", **response.headers,
+    }  # fmt: skip
+    if any("\r" in value or "\n" in value for value in headers.values()):
+        raise ValueError("a header has a line end")
+    return headers
+
+
+class Site(_Factory):
+    """Answers on the HTTP ports; another one with `secure` on those for HTTPS."""
+
+    protocol = Channel
+    noisy = False
+
+    def __init__(self, server: Server, secure: bool) -> None:
+        super().__init__(timeout=server.settings[IDLE_TIMEOUT], reactor=server.clock)
+        self.server = server
+        self.secure = secure
+        self.connections: set[Channel] = set()
+        self.logger = Logger(namespace="xmppd.http")
+
+    def log_request(self, request: HttpRequest, status: int) -> None:
+        """Say what was asked for and refused."""
+        self.logger.info("{peer}: {method} {path}: {status}", peer=request.peer, method=request.method,
+                      path=request.path[:200], status=status)  # fmt: skip
+
+    def admit(self, request: HttpRequest, length: int | None) -> Route | HttpResponse:
+        """Who answers a request whose body has so many bytes, None where that is not said; or why nobody does."""
+        routes, refused = self._find(request)
+        if not routes:
+            return HttpResponse(404, b"there is nothing here\n")
+        route = routes.get(request.method)
+        refused = (route or next(iter(routes.values()))).admit(request) or refused
+        if refused is None and route is None:
+            refused = HttpResponse(405, b"not by this method\n", headers={"Allow": ", ".join(sorted(routes))})
+        if route is not None and (length or 0) > min(route.max_body, self.server.settings[MAX_CONTENT_SIZE]):
+            refused = refused or HttpResponse(413, b"the body is too large\n")
+        if refused is not None or route is None:
+            refused = refused or HttpResponse(404)
+            self.log_request(request, refused.status)
+            return refused
+        return route
+
+    def _find(self, request: HttpRequest) -> tuple[dict[str, Route], HttpResponse | None]:
+        """The routes of the server, or of the host that the request names; or of the one host that has any. Where there
+        are several, and none is named, also what to say to whoever may ask."""
+        routes = self.server.http.find(request.path)
+        if routes:
+            return routes, None
+        hosts = {name: routes for name, host in self.server.hosts.items() if (routes := host.http.find(request.path))}
+        named = host_name(request.header("host"))
+        if len(hosts) > 1 and named not in hosts:
+            text = f"the Host header has to be one of: {', '.join(hosts)}\n"
+            return next(iter(hosts.values())), HttpResponse(421, text.encode())
+        return hosts.get(named) or next(iter(hosts.values()), {}), None
+
+    def shut_down(self) -> None:
+        """Close what is open."""
+        for channel in list(self.connections):
+            channel.loseConnection()
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _Contexts:
+    """Gives twisted's TLS the certificate of the first host; SNI changes that."""
+
+    def __init__(self, certificates: Any, domain: str) -> None:
+        self._certificates = certificates
+        self._domain = domain
+
+    def serverConnectionForTLS(self, protocol: Protocol) -> SSL.Connection:
+        """For twisted."""
+        return SSL.Connection(self._certificates.context(self._domain), None)
+
+
+class HttpService:
+    """The site on its ports. `reactor` is for the sockets, `certificates` for HTTPS."""
+
+    def __init__(self, server: Server, certificates: Any, reactor: Any) -> None:
+        self.plain = Site(server, secure=False)
+        self.secure = Site(server, secure=True)
+        contexts: Any = _Contexts(certificates, next(iter(server.hosts)))
+        clock: Any = server.clock
+        self._tls = TLSMemoryBIOFactory(contexts, False, self.secure, clock=clock)
+        self._reactor = reactor
+
+    def accepted(self, sock: socket.socket, peer: str) -> None:
+        """Somebody has connected to an ordinary port."""
+        self._adopt(sock, self.plain)
+
+    def accepted_tls(self, sock: socket.socket, peer: str) -> None:
+        """Somebody has connected to a port for HTTPS."""
+        self._adopt(sock, self._tls)
+
+    def _adopt(self, sock: socket.socket, factory: Any) -> None:
+        with sock:  # the reactor makes a copy of the descriptor
+            self._reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)
+
+    def shut_down(self) -> None:
+        """Close what is open."""
+        self.plain.shut_down()
+        self.secure.shut_down()
