@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.disk import Slow, broken
 from tests.support.world import Player, World
 
 ENABLE = "<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>"
@@ -173,3 +174,19 @@ def test_carbons_are_announced() -> None:
         romeo.sends(f"<iq type='get' id='1' to='{to}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
         features = {feature.get("var") for feature in romeo.takes()[0]}
         assert {"urn:xmpp:carbons:2", "urn:xmpp:carbons:rules:0"} <= features
+
+
+def test_a_client_is_told_that_it_has_copies_once_that_is_on_disk() -> None:
+    world = World()
+    romeo = world.online("romeo@example.org/orchard")
+    romeo.sends("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+    romeo.forget()
+    slow = Slow(world)
+    slow.quick = False
+    romeo.sends("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
+    romeo.receives_nothing()
+    slow.writes_all()
+    assert romeo.takes().get("id") == "c"
+    with broken(world):
+        romeo.sends("<iq type='set' id='d'><disable xmlns='urn:xmpp:carbons:2'/></iq>")
+        romeo.receives_error("resource-constraint", "wait", id="d")

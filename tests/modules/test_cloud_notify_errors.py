@@ -386,6 +386,7 @@ def test_from_the_first_important_push_on_the_usual_time_runs() -> None:
     world.advance(DAY)
     says(juliet)
     world.advance(1)
+    app.pushes()
     world.advance(600)
     assert not is_there(world, id)
 
@@ -559,6 +560,7 @@ def test_a_disk_that_is_full_keeps_nobody_from_being_woken() -> None:
     with broken(world):
         romeo.carrier.transport.closed = True  # type: ignore[attr-defined]
         romeo.carrier.connection_lost("the network broke")  # type: ignore[attr-defined]
+        world.settle()
         world.advance(1)
         assert app.push().important
     world.advance(2)

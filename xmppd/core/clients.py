@@ -7,7 +7,7 @@ import hmac
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.words.xish import domish
 
@@ -15,6 +15,7 @@ from xmppd.auth.mechanism import Token
 
 if TYPE_CHECKING:
     from xmppd.core.accounts import Account
+    from xmppd.core.session import Session
 
 MAX_TEXT = 200  # characters of what a client says of itself
 
@@ -52,6 +53,19 @@ class Login:
         """The client takes up a session; one that does not say which client it is, is the one that had it."""
         if earlier is not None and not self.key:
             self.key, self.resource = earlier.key, earlier.resource
+
+
+def save_login(session: Session) -> dict[str, Any] | None:
+    """What of a session's `Login` outlives the process."""
+    login = session.find(Login)
+    if login is None:
+        return None
+    return {"key": login.key, "grant": login.grant, "legacy": login.is_legacy, "resource": login.resource}
+
+
+def restore_login(session: Session, kept: dict[str, Any]) -> None:
+    """What `save_login` gave."""
+    session.put(Login(kept["key"], grant=kept["grant"], is_legacy=kept["legacy"], resource=kept.get("resource", "")))
 
 
 class Tokens:

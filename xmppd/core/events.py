@@ -234,10 +234,12 @@ class PushRegistering:
 
 @dataclass(slots=True)
 class PushDisabled:
-    """A registration for push notifications is gone that the client with the key `client` had. Answers mean nothing."""
+    """A registration for push notifications, by its `id`, is gone, or not that of `client` any more. Answers mean
+    nothing."""
 
     account: Account
     client: str
+    id: str
 
 
 @dataclass(slots=True)

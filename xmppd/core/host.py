@@ -14,6 +14,7 @@ from xmppd.config import Settings
 from xmppd.core.accounts import Account, Accounts
 from xmppd.core.bus import Bus, Stage
 from xmppd.core.cleaning import clean, clean_sent
+from xmppd.core.clients import restore_login, save_login
 from xmppd.core.disco import Disco
 from xmppd.core.events import Arriving, Sent
 from xmppd.core.http import HttpRoutes
@@ -89,7 +90,7 @@ class Host:
         self.features: list[StreamFeature] = []
         self.nonzas: dict[tuple[str, str], Nonza] = {}  # by namespace and name; for authenticated streams
         self.before_login: dict[tuple[str, str, str], BeforeLogin] = {}  # by type, namespace and name
-        self.session_state: dict[str, SessionState] = {}  # by the module's name
+        self.session_state: dict[str, SessionState] = {"client": (save_login, restore_login)}  # by the module's name
         self.modules: dict[str, Any] = {}
         self.login_tasks: list[LoginTasks] = []
         self.inline_resume: InlineResume | None = None  # takes up a session together with a login

@@ -40,8 +40,8 @@ class Requests:
         """Send an iq of `type` from the host, with the element `payload`, whose namespace and `name` are given; fires
         with the result or the error that `to` answers.
 
-        Fails with `StanzaError`: remote-server-timeout without an answer in so many `seconds`, resource-constraint
-        where too many are awaited, or the server stops.
+        Fails with `StanzaError` where it has not answered: remote-server-timeout without an answer in so many
+        `seconds`, resource-constraint where too many are awaited, or the server stops, and else why it was not reached.
         """
         server = self._host.server
         if server.stopping or len(self._waiting) >= self._host.settings[MAX_REQUESTS]:
@@ -51,8 +51,23 @@ class Requests:
         self._waiting[id] = _Waiting(to, answer, server.clock.callLater(seconds, self._too_late, id))
         children = [(*name, 0, len(payload))]
         iq = Stanza("iq", {"type": type, "id": id}, payload, children, sender=self._host.jid, to=to)
-        server.tasks.start(server.route(iq), "a request of the server")
+        server.tasks.start(self._route(id, iq), "a request of the server")
         return answer
+
+    async def _route(self, id: str, iq: Stanza) -> None:
+        try:
+            await self._host.server.route_or_refuse(iq)
+        except StanzaError as error:
+            self._fail(id, error)
+        except Exception:
+            self._host.log.failure("a request of the server could not be routed")
+            self._fail(id, StanzaError("internal-server-error"))
+
+    def _fail(self, id: str, error: StanzaError) -> None:
+        waiting = self._waiting.pop(id, None)
+        if waiting is not None:
+            waiting.timer.cancel()
+            waiting.answer.errback(error)
 
     def answered(self, stanza: Stanza) -> None:
         """An iq of type result or error has come for the host. It counts if it is of whom that was asked."""

@@ -104,7 +104,7 @@ class Server:
 
     async def route(self, stanza: Stanza) -> None:
         """Bring a stanza with both its addresses to where it is for. A refusal goes back to its sender."""
-        await self.or_bounce(stanza, self._route_or_refuse(stanza))
+        await self.or_bounce(stanza, self.route_or_refuse(stanza))
 
     async def meet(self, jid: JID) -> None:
         """Have the account of an address in memory, where it is one of ours, for what follows not to wait."""
@@ -131,7 +131,8 @@ class Server:
             self.log.failure("a stanza could not be routed")
             await self.bounce(stanza, StanzaError("internal-server-error"))
 
-    async def _route_or_refuse(self, stanza: Stanza) -> None:
+    async def route_or_refuse(self, stanza: Stanza) -> None:
+        """Bring a stanza with both its addresses to where it is for; raises `StanzaError` where it is refused."""
         sender = stanza.sender
         origin = self.hosts.get(sender.domain) if sender is not None and sender.local else None
         if sender is not None and origin is not None:

@@ -123,11 +123,18 @@ class Keeper(Protocol):
         """Whether the session has no stream, and waits for its client."""
 
     @property
+    def overdue(self) -> bool:
+        """Whether the client owes an acknowledgement for too long."""
+
+    @property
     def queued(self) -> int:
         """How many stanzas the client has not acknowledged."""
 
     def unacknowledged(self) -> list[tuple[int, Stanza]]:
         """What the client has not acknowledged, oldest first, each with when it came in milliseconds since 1970."""
+
+    def saved(self) -> Deferred[None]:
+        """Fires when what modules know of the session is on disk as it is now; fails with `StorageError`."""
 
     def wait(self, seconds: float | None) -> None:
         """Have a session that hibernates wait for its client for so many seconds from now on, or as long as usual

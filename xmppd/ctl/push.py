@@ -22,7 +22,8 @@ async def listed(account: Account) -> list[dict[str, Any]]:
     outbox = account.host.service(Outbox)
     return [
         {
-            "id": entry.id, "jid": entry.jid, "node": entry.node, "client": f"client/{entry.client}",
+            "id": entry.id, "jid": entry.jid, "node": entry.node,
+            "client": f"client/{registrations.key_of(entry.client)}",
             "resource": entry.resource, "enabled": stamp(entry.enabled), "errors": entry.errors,
             "suspended": entry.suspended, "waiting": outbox.waits(account, entry), "extensions": sorted(entry.kept),
         }
@@ -47,7 +48,7 @@ async def _test(account: Account, entry: Registration) -> dict[str, Any]:
     body = tag("body", None, TEXT)
     children = [("jabber:client", "body", 0, len(body))]
     message = Stanza("message", {"type": "chat"}, body, children, sender=host.jid, to=account.jid)
-    error = await host.service(Outbox).publish(account, entry, message, True, 1)
+    error, _ = await host.service(Outbox).publish(account, entry, message, True, 1)
     return {
         "id": entry.id, "jid": entry.jid, "node": entry.node, "error": None if error is None else str(error),
     }  # fmt: skip

@@ -50,15 +50,16 @@ def setup(host: Host) -> None:
     host.bus.on(Arriving, arriving, Stage.COPY)
 
 
-def switch(request: Request, wanted: bool) -> None:
-    """Sections 4 and 5."""
-    if request.session is None:
+async def switch(request: Request, wanted: bool) -> None:
+    """Sections 4 and 5. Who is told that it has copies has them after a crash as well."""
+    session = request.session
+    if session is None:
         raise StanzaError("not-allowed", "only a connected client can have copies")
-    record = request.session.find(Enabled)
-    if record is None:
-        request.session.put(Enabled(wanted))
-    else:
-        record.wanted = wanted
+    record = session.find(Enabled) or Enabled(False)
+    session.put(record)
+    record.wanted = wanted
+    if session.keeper is not None:
+        await session.keeper.saved()
 
 
 def eligible(stanza: Stanza, outgoing: bool = False) -> bool:

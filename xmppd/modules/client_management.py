@@ -123,7 +123,6 @@ def setup(host: Host) -> None:
     host.bus.on(PasswordChanged, password_changed, Stage.CHECK)
     host.bus.on(PasswordChanged, forget_grants)
     host.bus.on(Stopping, lambda event: write_times(host))
-    host.session_state["client"] = (_save, _restore)
     writing = LoopingCall(write_times, host)
     writing.clock = host.server.clock  # type: ignore[assignment]
     writing.start(WRITE_SECONDS, now=False)
@@ -145,15 +144,6 @@ def _known(account: Account) -> dict[str, Client]:
 def _keep(account: Account, key: str) -> Deferred[None]:
     """Write what is known of a client."""
     return account.host.server.store.data.put(account.id, KIND, key, _to_stored(_known(account)[key]))
-
-
-def _save(session: Session) -> Any:
-    login = session.find(Login)
-    return None if login is None else {"key": login.key, "grant": login.grant, "legacy": login.is_legacy}
-
-
-def _restore(session: Session, kept: Any) -> None:
-    session.put(Login(kept["key"], grant=kept["grant"], is_legacy=kept["legacy"]))
 
 
 # ---- clients are seen

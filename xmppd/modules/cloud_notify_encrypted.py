@@ -26,6 +26,7 @@ ALGORITHM = "aes-128-gcm"
 KEY_BYTES, IV_BYTES, TAG_BYTES = 16, 12, 16
 BODY_BYTES = 255  # of a text, unless the client says how much it can take
 MAX_SIZE = 4096  # bytes that it may ask for: no push service takes more
+MAX_DIGITS = 9  # of that number
 SECURE_MESSAGE = "You have received an encrypted message"  # what is shown of one that only the client can read
 
 _ENCRYPTED = frozenset({
@@ -58,7 +59,7 @@ def registering(event: PushRegistering) -> None:
     if len(key) != KEY_BYTES:
         raise StanzaError("bad-request", f"a key has {KEY_BYTES} bytes, in base64")
     size = element.getAttribute("max-size")
-    if size is not None and not (str(size).isascii() and str(size).isdigit()):
+    if size is not None and not (str(size).isascii() and str(size).isdigit() and len(str(size)) <= MAX_DIGITS):
         raise StanzaError("bad-request", "max-size is a number of bytes")
     event.kept[ns.PUSH_ENCRYPT] = {"key": text, "max_size": min(int(size), MAX_SIZE) if size else None}
 

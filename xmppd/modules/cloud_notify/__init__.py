@@ -24,12 +24,13 @@ from xmppd.config import Duration, Option
 from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.client_state import ClientState
-from xmppd.core.clients import Login, PushServices
+from xmppd.core.clients import PushServices
 from xmppd.core.events import (
     AccountLoading,
     AckDelayed,
     Archived,
     Arriving,
+    Available,
     Bound,
     ClientRevoked,
     CloudNotifyPing,
@@ -43,12 +44,12 @@ from xmppd.core.events import (
     Starting,
 )
 from xmppd.core.host import Host
-from xmppd.core.iq import Target
+from xmppd.core.iq import Request, Target
 from xmppd.core.routing import is_refused
 from xmppd.core.session import Session
 from xmppd.modules.cloud_notify import outbox, registrations, summary
 from xmppd.modules.cloud_notify.outbox import BURST_SECONDS, RESTART_SECONDS, Outbox
-from xmppd.modules.cloud_notify.registrations import Registration, Registrations
+from xmppd.modules.cloud_notify.registrations import Registration, Registrations, Tied, client_of
 from xmppd.modules.cloud_notify.summary import IMPORTANT_BODY, is_important, is_urgent, is_worth_a_push, mark_of
 from xmppd.wire import ns
 from xmppd.wire.stanza import Stanza
@@ -62,7 +63,7 @@ OPTIONS = (MAX_HIBERNATION, *registrations.OPTIONS, *summary.OPTIONS, *outbox.OP
 
 @dataclass(slots=True)
 class Away:
-    """Record of a hibernated session whose client can be woken: whether it was."""
+    """Record of a session whose client can be woken: whether it was, since it was there last."""
 
     woken: bool
 
@@ -70,13 +71,15 @@ class Away:
 def setup(host: Host) -> None:
     """Hook push notifications into a host."""
     host.disco.account.features.add(ns.PUSH)
-    host.iq.on(Target.OWN, "set", ns.PUSH, "enable", registrations.enable)
+    host.iq.on(Target.OWN, "set", ns.PUSH, "enable", enable)
     host.iq.on(Target.OWN, "set", ns.PUSH, "disable", registrations.disable)
-    host.accounts.kinds += [registrations.KIND, registrations.SENT]
-    host.provide(Outbox, Outbox(host, woken))
+    host.accounts.kinds += [registrations.KIND, registrations.SENT, outbox.KIND]
+    pushes = Outbox(host, reached)
+    host.provide(Outbox, pushes)
     host.provide(PushServices, registrations.Services())
     host.session_state["cloud_notify"] = (_was_woken, lambda session, was: session.put(Away(was)))
     host.bus.on(AccountLoading, registrations.load)
+    host.bus.on(AccountLoading, pushes.load)
     host.bus.on(AckDelayed, ack_delayed)
     host.bus.on(Hibernated, lambda event: hibernated(event.session))
     host.bus.on(QueuedWhileAway, queued)
@@ -85,12 +88,21 @@ def setup(host: Host) -> None:
     host.bus.on(Arriving, withdrawn, Stage.COPY)
     host.bus.on(Arriving, arriving, Stage.AFTER)
     host.bus.on(CloudNotifyPing, ping)
-    host.bus.on(Bound, here)
-    host.bus.on(Resumed, here)
+    host.bus.on(Bound, registrations.seen)
+    host.bus.on(Resumed, resumed)
+    host.bus.on(Available, lambda event: _gets(event.session))  # it was sent what had waited, just before
     host.bus.on(PushDisabled, disabled)
     host.bus.on(ClientRevoked, registrations.revoked)
     host.bus.on(PasswordChanged, registrations.password_changed)
     host.bus.on(Starting, start)
+
+
+async def enable(request: Request) -> None:
+    """Section 5. The connection may have broken meanwhile."""
+    await registrations.enable(request)
+    session = request.session
+    if session is not None and session.keeper is not None and session.keeper.hibernates:
+        hibernated(session)
 
 
 # ---- rule a: a client that does not answer, or is gone
@@ -98,8 +110,7 @@ def setup(host: Host) -> None:
 
 def _own(session: Session) -> list[Registration]:
     """The registrations of a session's client."""
-    login = session.find(Login)
-    return session.account.get(Registrations).of_client(login.key) if login is not None else []
+    return session.account.get(Registrations).of_client(client_of(session))
 
 
 def _is_for(session: Session, stanza: Stanza) -> bool:
@@ -145,8 +156,7 @@ def archived(event: Archived) -> None:
     account, stanza = event.account, event.stanza
     entries = account.get(Registrations).usable()
     if entries and is_worth_a_push(account, stanza):
-        logins = (session.find(Login) for session in account.sessions)
-        there = {login.key for login in logins if login is not None}
+        there = {client_of(session) for session in account.sessions}
         notify(account, [entry for entry in entries if entry.client not in there], stanza)
 
 
@@ -164,7 +174,7 @@ def arriving(event: Arriving) -> None:
     if not entries or stanza.name != "message" or not is_worth_a_push(account, stanza):
         return
     if is_urgent(stanza) and not is_refused(account, stanza):
-        notify(account, entries, stanza, seconds=0)
+        notify(account, entries, stanza, seconds=0, anyway=True)
     elif stanza.type == "groupchat" and stanza.to is not None and stanza.to.is_bare and not account.sessions:
         notify(account, entries, stanza)
 
@@ -177,10 +187,10 @@ def ping(event: CloudNotifyPing) -> None:
     account, chosen = event.account, event.registrations
     entries = [entry for entry in account.get(Registrations).usable() if chosen is None or entry.id in chosen]
     if event.stanza is not None:
-        notify(account, entries, event.stanza)
+        notify(account, entries, event.stanza, anyway=True)
         return
     for entry in entries:
-        account.host.service(Outbox).add(account, entry, None, None, BURST_SECONDS)
+        account.host.service(Outbox).add(account, entry, None, None, BURST_SECONDS, anyway=True)
 
 
 # ---- to whom
@@ -188,23 +198,34 @@ def ping(event: CloudNotifyPing) -> None:
 
 def notify(
     account: Account, entries: Iterable[Registration], stanza: Stanza, received: int = 0,
-    seconds: float = BURST_SECONDS,
+    seconds: float = BURST_SECONDS, anyway: bool = False,
 ) -> None:  # fmt: skip
     """Push a stanza to those registrations that have not had it, and whose filters let it pass, within so many
-    seconds. `received`: when it came, for what is no message."""
+    seconds. `received`: when it came, for what is no message; `anyway`: also where the client is there."""
     record, mark = account.get(Registrations), b""
     for entry in entries:
         mark = mark or mark_of(account, stanza, received)
-        if record.remember(entry, mark):
-            account.host.server.tasks.start(_notify(account, entry, stanza, mark, seconds), "a push")
+        if record.begin(entry, mark):
+            deciding = _decide(account, entry, stanza, mark, seconds, anyway)
+            account.host.server.tasks.start(deciding, "a push")
 
 
-async def _notify(account: Account, entry: Registration, stanza: Stanza, mark: bytes, seconds: float) -> None:
-    pushes = account.host.service(Outbox)
-    if await account.host.bus.fire(PushWanted(account, entry.kept, stanza)):
+async def _decide(
+    account: Account, entry: Registration, stanza: Stanza, mark: bytes, seconds: float, anyway: bool
+) -> None:
+    record, pushes = account.get(Registrations), account.host.service(Outbox)
+    try:
+        stopped = await account.host.bus.fire(PushWanted(account, entry.kept, stanza))
+    finally:
+        record.deciding.discard((entry.id, mark))
+    if record.known.get(entry.id) is not entry:
+        return
+    queued = (session.keeper.queued for session in account.sessions if session.keeper is not None)
+    record.remember(entry, mark, sum(queued))
+    if stopped:
         pushes.count(is_important(stanza), "filtered")
     else:
-        pushes.add(account, entry, stanza, mark, seconds)
+        pushes.add(account, entry, stanza, mark, seconds, anyway)
 
 
 def withdrawn(event: Arriving) -> Awaitable[bool | None] | None:
@@ -223,14 +244,14 @@ def withdrawn(event: Arriving) -> Awaitable[bool | None] | None:
 
 def extend(session: Session) -> None:
     """Have a session wait until its client was woken, unless it was already for something that it has not got."""
-    record, keeper = session.account.get(Registrations), session.keeper
+    record, keeper, away = session.account.get(Registrations), session.keeper, session.find(Away)
     assert keeper is not None
-    marks = [
-        mark_of(session.account, stanza, received)
+    was_woken = away is not None and away.woken and any(
+        mark_of(session.account, stanza, received) in record.sent.get(entry.id, {})
+        for entry in _own(session)
         for received, stanza in keeper.unacknowledged()
         if _wakes(session.host, is_important(stanza))
-    ]
-    was_woken = any(mark in record.sent.get(entry.id, {}) for entry in _own(session) for mark in marks)
+    )
     session.put(Away(was_woken))
     if not was_woken:
         keeper.wait(session.host.settings[MAX_HIBERNATION])
@@ -241,27 +262,27 @@ def _wakes(host: Host, important: bool) -> bool:
     return important or not host.settings[IMPORTANT_BODY]
 
 
-def woken(account: Account, entry: Registration, important: bool) -> None:
-    """A push was sent: from the first one that matters on the usual time runs."""
+def reached(account: Account, entry: Registration, important: bool) -> None:
+    """An app server has a push, as far as is known: from the first one that matters on the usual time runs."""
     if _wakes(account.host, important):
-        _end_extension(account, entry.client)
+        _woken(account, entry.client)
 
 
 def disabled(event: PushDisabled) -> None:
-    """Who cannot be woken any more is not waited for."""
+    """What waits for a registration is not sent; and who cannot be woken any more is not waited for."""
+    event.account.host.service(Outbox).drop(event.account, event.id)
     if not event.account.get(Registrations).of_client(event.client):
-        _end_extension(event.account, event.client)
+        _woken(event.account, event.client)
 
 
-def _end_extension(account: Account, client: str) -> None:
+def _woken(account: Account, client: str) -> None:
     for session in account.sessions:
-        login, away = session.find(Login), session.find(Away)
-        keeper = session.keeper
-        if login is None or away is None or login.key != client or keeper is None:
+        if client_of(session) != client:
             continue
-        if keeper.hibernates and not away.woken:
-            away.woken = True
-            keeper.wait(None)
+        away = session.find(Away)
+        if session.keeper is not None and session.keeper.hibernates and (away is None or not away.woken):
+            session.keeper.wait(None)
+        session.put(Away(True))
 
 
 def _was_woken(session: Session) -> bool | None:
@@ -273,12 +294,15 @@ def _was_woken(session: Session) -> bool | None:
 # ---- clients and processes come back
 
 
-def here(event: Bound | Resumed) -> None:
-    """A client is here by itself."""
+def resumed(event: Resumed) -> None:
+    """A client is here, and is sent what it has not acknowledged."""
     registrations.seen(event)
-    login = event.session.find(Login)
-    if login is not None:
-        event.session.host.service(Outbox).forget(event.session.account, login.key)
+    event.session.put(Away(woken=False))
+    _gets(event.session)
+
+
+def _gets(session: Session) -> None:
+    session.host.service(Outbox).forget(session.account, client_of(session))
 
 
 async def start(event: Starting) -> None:
@@ -289,6 +313,7 @@ async def start(event: Starting) -> None:
     for session in host.server.sessions:
         if session.host is not host or session.keeper is None or not session.keeper.hibernates:
             continue
+        session.put(Tied(client_of(session)))
         if session.find(Away) is None:
             hibernated(session, RESTART_SECONDS)
         else:

@@ -2,9 +2,12 @@
 
 The theory. What a registration is to be told waits here as one important push and one unimportant one, the newest
 stanza in each, so that there is little of it however long an app server is away. A row on disk says what waits; when a
-push leaves, that row goes and the marks of its stanzas are written, in one transaction, before anything is sent. So
-whatever happens to the process, a stanza is pushed once: only what an app server is known not to have, or has not
-answered, is sent again.
+push leaves, that row goes and the marks of its stanzas are written, in one transaction, before anything is sent. What
+an app server is known not to have, or has not answered, waits again.
+
+A `Push` is in one of three places: it waits in `Waiting.pushes` for the timer; it is under way, in `Waiting.flying`; or
+it is gone. Its marks are in the registration's memory all the time, and are taken out again only when it is called off
+without having been sent: then its client has to get the stanzas otherwise, and is told again if it does not.
 """
 
 from __future__ import annotations
@@ -14,13 +17,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
 
 from xmppd.config import Duration, Integer, Option
 from xmppd.core.accounts import Account
-from xmppd.core.events import Pushing
+from xmppd.core.events import AccountLoading, Pushing
 from xmppd.core.host import Host
-from xmppd.modules.cloud_notify.registrations import MARK, Registration, Registrations, keep, keep_sent, remove
+from xmppd.modules.cloud_notify.registrations import (
+    MARK,
+    Registration,
+    Registrations,
+    is_there,
+    keep,
+    keep_sent,
+    remove,
+)
 from xmppd.modules.cloud_notify.summary import SUMMARY, is_important, publish, slim, summary
 from xmppd.storage import StorageError
 from xmppd.wire import ns
@@ -43,7 +55,8 @@ EXPIRES_AFTER = Option(
 )
 MAX_PENDING = Option(
     "push_max_pending", Integer(minimum=1), "10000",
-    "For how many registrations of a host pushes may wait at once; what comes then is not pushed.",
+    "For how many registrations of a host pushes may wait at once; one more, and that is given up which an app server "
+    "could not take for longest.",
 )  # fmt: skip
 OPTIONS = (MAX_ERRORS, TIMEOUT, MAX_RETRY_DELAY, EXPIRES_AFTER, MAX_PENDING)
 
@@ -52,74 +65,96 @@ BURST_SECONDS = 1.0  # for which stanzas are collected
 FIRST_RETRY = 15.0  # seconds; then twice as long each time
 RESTART_SECONDS = 10.0  # that clients have to come back by themselves after a restart
 RETRIED_AT_ONCE = 20  # registrations that are tried again when their app server has answered somebody else
+MAX_FLYING = 8  # pushes of one registration that are not answered yet; what comes then waits for one of them
 
 # Conditions that say nothing of the registration, whatever type they have: the app server was not reached.
 _NOT_REACHED = frozenset({"remote-server-not-found", "remote-server-timeout"})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Push:
-    """What one push is for: the newest stanza, and how many messages there were. None: a sign of life."""
+    """What one push is for: the newest stanza, None for a sign of life; how many messages there were, and the marks of
+    all stanzas. `anyway`: it is sent although the client is there. `called_off`: the client has come while it was
+    under way."""
 
+    important: bool
     stanza: Stanza | None
     messages: int
+    marks: list[bytes]
+    anyway: bool = False
+    called_off: bool = False
+
+    def merge(self, other: Push) -> None:
+        """Stand for what an earlier push was for as well."""
+        self.stanza = self.stanza or other.stanza
+        self.messages += other.messages
+        self.marks = other.marks + self.marks
+        self.anyway = self.anyway or other.anyway
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """What one registration has not been told: pushes by whether they are important, when the newest stanza came, in
-    milliseconds since 1970, and the marks of stanzas that are not on disk yet as pushed. `due` is when its timer will
-    fire, in seconds of the clock; `tries` counts failures in a row."""
+    """What one registration, by its id, has not been told: `pushes` by whether they are important, and those that are
+    `flying`. `since`: when the newest came, in milliseconds since 1970; `due`: when the timer will fire, in seconds of
+    the clock; `tries`: failures in a row."""
 
     account: Account
     id: str
+    jid: str
     since: int
     pushes: dict[bool, Push] = field(default_factory=dict)
-    marks: list[bytes] = field(default_factory=list)
+    flying: set[Push] = field(default_factory=set)
     tries: int = 0
     due: float = 0.0
     timer: Any = None
-    sending: bool = False
-    jid: str = ""
 
-    def add(self, important: bool, push: Push, newer: bool = True) -> None:
-        """Collect; where there is one already the newer stanza counts."""
-        before = self.pushes.get(important)
+    def add(self, push: Push) -> None:
+        """Wait; together with what waits already."""
+        before = self.pushes.get(push.important)
         if before is not None:
-            stanza = push.stanza if newer and push.stanza is not None else before.stanza
-            push = Push(stanza, before.messages + push.messages)
-        self.pushes[important] = push
+            push.merge(before)
+        self.pushes[push.important] = push
+
+    def put_back(self, push: Push) -> None:
+        """Wait again; what came meanwhile is newer."""
+        newer = self.pushes.get(push.important)
+        if newer is not None:
+            newer.merge(push)
+        else:
+            self.pushes[push.important] = push
 
     def to_stored(self) -> bytes:
         """As it is kept."""
         pushes = [
-            [important, push.messages, push.stanza.to_bytes().decode() if push.stanza is not None else None]
-            for important, push in self.pushes.items()
-        ]
-        marks = b"".join(self.marks).hex()
-        return json.dumps({"since": self.since, "pushes": pushes, "marks": marks}).encode()
+            [push.important, push.messages, push.stanza.to_bytes().decode() if push.stanza is not None else None,
+             b"".join(push.marks).hex(), push.anyway]
+            for push in self.pushes.values()
+        ]  # fmt: skip
+        return json.dumps({"since": self.since, "pushes": pushes}).encode()
 
 
-def from_stored(account: Account, id: str, value: bytes) -> Waiting:
+def from_stored(account: Account, id: str, jid: str, value: bytes) -> Waiting:
     """What was kept, read back."""
     kept = json.loads(value)
-    marks = bytes.fromhex(kept["marks"])
-    waiting = Waiting(account, id, kept["since"])
-    waiting.marks = [marks[start : start + MARK] for start in range(0, len(marks), MARK)]
-    for important, messages, stanza in kept["pushes"]:
-        waiting.pushes[important] = Push(read_stored(stanza.encode()) if stanza is not None else None, messages)
+    waiting = Waiting(account, id, jid, kept["since"])
+    for important, messages, text, hexed, anyway in kept["pushes"]:
+        stanza = read_stored(text.encode()) if text is not None else None
+        marks = bytes.fromhex(hexed)
+        parts = [marks[start : start + MARK] for start in range(0, len(marks), MARK)]
+        waiting.pushes[important] = Push(important, stanza, messages, parts, anyway)
     return waiting
 
 
 class Outbox:
-    """The pushes of one host. `woken` is called when one is sent: with the account, the registration, and whether it is
-    important."""
+    """The pushes of one host. `reached` is called when one was sent that the app server was reached by: with the
+    account, the registration, and whether it is important."""
 
-    def __init__(self, host: Host, woken: Callable[[Account, Registration, bool], None]) -> None:
+    def __init__(self, host: Host, reached: Callable[[Account, Registration, bool], None]) -> None:
         self._host = host
-        self._woken = woken
+        self._reached = reached
         self._waiting: dict[tuple[int, str], Waiting] = {}
-        self._failing: dict[str, dict[Waiting, None]] = {}  # by the app server, those that are tried again later
+        self._failing: dict[str, dict[Waiting, None]] = {}  # by the app server: those that are tried again later
+        self._full = False  # which the log knows
         self._counter = host.server.metrics.counter(
             "xmppd_pushes", "Push notifications, by importance and what became of them.",
             ("host", "importance", "outcome"),
@@ -135,60 +170,91 @@ class Outbox:
     # ---- what is to be sent
 
     def add(
-        self, account: Account, entry: Registration, stanza: Stanza | None, mark: bytes | None, seconds: float
-    ) -> None:
+        self, account: Account, entry: Registration, stanza: Stanza | None, mark: bytes | None, seconds: float,
+        anyway: bool = False,
+    ) -> None:  # fmt: skip
         """Push a stanza to a registration within so many seconds, together with what else comes until then. `mark` is
-        what it is known by."""
+        what it is known by; `anyway`: also to a client that is there."""
         server = self._host.server
         important = stanza is not None and is_important(stanza)
-        waiting = self._waiting.get((account.id, entry.id))
+        waiting = self._waiting.get((account.id, entry.id)) or self._new(account, entry)
         if waiting is None:
-            if len(self._waiting) >= self._host.settings[MAX_PENDING]:
-                self.count(important, "dropped")
-                self._host.log.error("push: too many wait; {user} is not notified", user=account.jid.bare)
-                return
-            waiting = self._waiting[account.id, entry.id] = Waiting(account, entry.id, 0, jid=entry.jid)
+            self.count(important, "dropped")
+            account.get(Registrations).forget(entry.id, [mark] if mark is not None else [])
+            return
         waiting.since = server.now_ms()
         messages = int(stanza is not None and stanza.name == "message")
-        waiting.add(important, Push(slim(stanza) if stanza is not None else None, messages))
-        if mark is not None:
-            waiting.marks.append(mark)
+        marks = [mark] if mark is not None else []
+        waiting.add(Push(important, slim(stanza) if stanza is not None else None, messages, marks, anyway))
         self._save(waiting)
         self._schedule(waiting, seconds)
 
+    def _new(self, account: Account, entry: Registration) -> Waiting | None:
+        """Room for one more registration; None where there is none, not even if others give up."""
+        if len(self._waiting) >= self._host.settings[MAX_PENDING]:
+            if not self._full:
+                self._full = True
+                self._host.log.error("push: too many wait (push_max_pending); some are given up")
+            oldest = min((each for failing in self._failing.values() for each in failing), key=lambda each: each.since,
+                         default=None)  # fmt: skip
+            if oldest is None:
+                return None
+            self._call_off(oldest)
+        else:
+            self._full = False
+        waiting = self._waiting[account.id, entry.id] = Waiting(account, entry.id, entry.jid, 0)
+        return waiting
+
     def forget(self, account: Account, client: str) -> None:
-        """A client is here: it need not be woken any more."""
-        for entry in account.get(Registrations).known.values():
-            waiting = self._waiting.get((account.id, entry.id))
-            if waiting is not None and entry.client == client:
-                waiting.pushes.clear()
-                self._done(waiting)
+        """A client is here, and gets what it was to be told of: it need not be woken any more."""
+        for entry in account.get(Registrations).of_client(client):
+            self.drop(account, entry.id)
+
+    def drop(self, account: Account, id: str) -> None:
+        """Nothing that waits for a registration is sent."""
+        waiting = self._waiting.get((account.id, id))
+        if waiting is not None:
+            self._call_off(waiting)
+
+    def _call_off(self, waiting: Waiting) -> None:
+        record = waiting.account.get(Registrations)
+        for push in waiting.pushes.values():
+            record.forget(waiting.id, push.marks)
+        waiting.pushes.clear()
+        for push in waiting.flying:
+            push.called_off = True
+        self._settle(waiting)
 
     def waits(self, account: Account, entry: Registration) -> bool:
         """Whether there is something that a registration has not been told."""
         return (account.id, entry.id) in self._waiting
 
+    # ---- what the last process had not sent
+
+    def load(self, event: AccountLoading) -> None:
+        """It comes into memory with its account, behind the registrations; as long as something waits that stays."""
+        account = event.account
+        record = account.get(Registrations)
+        for id, value in event.data[KIND].items():
+            entry = record.known.get(id)
+            waiting = from_stored(account, id, entry.jid if entry is not None else "", value)
+            self._waiting[account.id, id] = waiting
+            for push in waiting.pushes.values():
+                record.sent.setdefault(id, {}).update(dict.fromkeys(push.marks))
+            self._schedule(waiting, RESTART_SECONDS)
+
     async def restore(self) -> None:
-        """Take up what the last process had not sent. Raises `StorageError`."""
+        """Load the accounts that have something waiting. Raises `StorageError`."""
         host, after = self._host, 0
         while page := await host.server.store.data.page(host.domain, KIND, after, 100):
             after = page[-1][0]
-            for _, local, id, value in page:
-                account = await host.accounts.load(local)
-                if account is None:
-                    continue
-                waiting = from_stored(account, id, value)
-                entry = account.get(Registrations).known.get(id)
-                if entry is not None:
-                    for mark in waiting.marks:
-                        account.get(Registrations).remember(entry, mark)
-                    waiting.jid = entry.jid
-                self._waiting[account.id, id] = waiting
-                self._schedule(waiting, RESTART_SECONDS)
+            for local in {local for _, local, _, _ in page}:
+                await host.accounts.load(local)
 
     # ---- when
 
     def _schedule(self, waiting: Waiting, seconds: float) -> None:
+        """Look at what waits within so many seconds."""
         clock = self._host.server.clock
         due = clock.seconds() + seconds
         if waiting.timer is not None:
@@ -199,62 +265,63 @@ class Outbox:
         waiting.timer = clock.callLater(seconds, self._flush, waiting)
 
     def _flush(self, waiting: Waiting) -> None:
+        """Send what waits; but not to a client that is there by now, nor while too much is not answered."""
         waiting.timer = None
-        if not waiting.sending and not self._host.server.stopping:
-            self._failing.get(waiting.jid, {}).pop(waiting, None)
-            waiting.sending = True
-            self._host.server.tasks.start(self._send(waiting), "a push")
+        self._not_failing(waiting)
+        account = waiting.account
+        entry = account.get(Registrations).known.get(waiting.id)
+        if self._host.server.stopping:
+            return
+        if entry is None or entry.suspended or account.going:
+            self._call_off(waiting)
+            return
+        there = is_there(account, entry.client)
+        ready = [key for key in (True, False) if key in waiting.pushes and (waiting.pushes[key].anyway or not there)]
+        if not ready:
+            self._call_off(waiting)
+        elif len(waiting.flying) >= MAX_FLYING:
+            self._schedule(waiting, BURST_SECONDS)
+        else:
+            pushes = [waiting.pushes.pop(key) for key in ready]
+            waiting.flying.update(pushes)
+            self._host.server.tasks.start(self._send(waiting, entry, pushes), "a push")
 
-    async def _send(self, waiting: Waiting) -> None:
-        """Send what waits; what could not be sent waits on."""
-        account, pushes = waiting.account, waiting.pushes
-        waiting.pushes = {}
-        try:
-            entry = account.get(Registrations).known.get(waiting.id)
-            if entry is not None and not entry.suspended and not account.going:
-                await self._keep_sent(waiting, entry)
-                sending = [self._send_one(waiting, entry, key, pushes[key]) for key in (True, False) if key in pushes]
-                reached = await gatherResults([Deferred.fromCoroutine(one) for one in sending], consumeErrors=True)
-                waiting.tries = 0 if all(reached) else waiting.tries + 1
-        finally:
-            waiting.sending = False
-            if waiting.pushes:
-                self._retry(waiting)
-            else:
-                self._done(waiting)
+    def _settle(self, waiting: Waiting) -> None:
+        """Something of what waits has been decided: where nothing is left it is over."""
+        if waiting.pushes:
+            self._save(waiting)
+            return
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+            waiting.timer = None
+        self._not_failing(waiting)
+        self._save(waiting)
+        if not waiting.flying and self._waiting.get((waiting.account.id, waiting.id)) is waiting:
+            del self._waiting[waiting.account.id, waiting.id]
 
     def _retry(self, waiting: Waiting) -> None:
-        """What is left is tried again: soon if it has just come, else the later the more often that has failed."""
+        """What was not taken is tried again, the later the more often that has failed."""
         settings, server = self._host.settings, self._host.server
         if server.now_ms() - waiting.since > settings[EXPIRES_AFTER] * 1000:
             self._host.log.info("push: what {user} was to be told at {jid} is given up",
                                 user=waiting.account.jid.bare, jid=waiting.jid)  # fmt: skip
-            waiting.pushes.clear()
-            self._done(waiting)
-        elif waiting.tries:
-            self._failing.setdefault(waiting.jid, {})[waiting] = None
-            self._schedule(waiting, min(settings[MAX_RETRY_DELAY], FIRST_RETRY * 2.0 ** min(waiting.tries - 1, 20)))
-        else:
-            self._schedule(waiting, BURST_SECONDS)
-
-    def _done(self, waiting: Waiting) -> None:
-        """Nothing waits."""
-        if waiting.timer is not None:
-            waiting.timer.cancel()
-            waiting.timer = None
-        self._failing.get(waiting.jid, {}).pop(waiting, None)
-        self._save(waiting)
-        if not waiting.sending:
-            self._waiting.pop((waiting.account.id, waiting.id), None)
+            self._call_off(waiting)
+            return
+        self._failing.setdefault(waiting.jid, {})[waiting] = None
+        self._schedule(waiting, min(settings[MAX_RETRY_DELAY], FIRST_RETRY * 2.0 ** min(waiting.tries - 1, 20)))
 
     def _retry_others(self, jid: str) -> None:
         """An app server answers again: some of those that wait for it are tried now, and each lets others follow."""
-        failing = self._failing.get(jid, {})
-        for waiting in list(failing)[:RETRIED_AT_ONCE]:
-            del failing[waiting]
+        for waiting in list(self._failing.get(jid, {}))[:RETRIED_AT_ONCE]:
+            self._not_failing(waiting)
             self._schedule(waiting, 0)
-        if not failing:
-            self._failing.pop(jid, None)
+
+    def _not_failing(self, waiting: Waiting) -> None:
+        failing = self._failing.get(waiting.jid)
+        if failing is not None:
+            failing.pop(waiting, None)
+            if not failing:
+                del self._failing[waiting.jid]
 
     # ---- what is on disk
 
@@ -262,7 +329,7 @@ class Outbox:
         """Write what waits, or that nothing does."""
         data, account = self._host.server.store.data, waiting.account
         written: Deferred[Any]
-        if waiting.pushes:
+        if waiting.pushes and not account.going:
             written = data.put(account.id, KIND, waiting.id, waiting.to_stored())
         else:
             written = data.delete(account.id, KIND, waiting.id)
@@ -270,24 +337,46 @@ class Outbox:
 
     def _not_saved(self, failure: Any, account: Account) -> None:
         """Pushes go out all the same; a restart may send one a second time."""
-        failure.trap(StorageError)
-        self._host.log.error("push: what was pushed to {user} is not kept: {error}",
-                             user=account.jid.bare, error=failure.getErrorMessage())  # fmt: skip
+        if not account.going and self._host.accounts.loaded(account.jid.local) is account:
+            self._host.log.error("push: what was pushed to {user} is not kept: {error}",
+                                 user=account.jid.bare, error=failure.getErrorMessage())  # fmt: skip
 
-    async def _keep_sent(self, waiting: Waiting, entry: Registration) -> None:
-        waiting.marks.clear()
-        sent = keep_sent(waiting.account, entry).addErrback(self._not_saved, waiting.account)
-        await DeferredList([sent, self._save(waiting)])
+    # ---- pushes under way
 
-    # ---- one push
-
-    async def _send_one(self, waiting: Waiting, entry: Registration, important: bool, push: Push) -> bool:
-        """Send one push; False where it has to wait."""
+    async def _send(self, waiting: Waiting, entry: Registration, pushes: list[Push]) -> None:
+        """Send pushes side by side; what is not taken waits again."""
         account = waiting.account
+        try:
+            sent = keep_sent(account, entry).addErrback(self._not_saved, account)
+            await DeferredList([sent, self._save(waiting)])
+            sending = [Deferred.fromCoroutine(self._send_one(waiting, entry, push)) for push in pushes]
+            outcomes = await DeferredList(sending, consumeErrors=True)
+            for _, outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    self._host.log.failure("a push could not be sent", outcome)
+            if any(well and outcome for well, outcome in outcomes):
+                waiting.tries = 0
+            elif waiting.pushes:
+                waiting.tries += 1
+        finally:
+            waiting.flying.difference_update(pushes)
+            self._settle(waiting)
+            if waiting.pushes and waiting.tries:
+                self._retry(waiting)
+            elif waiting.pushes:
+                self._schedule(waiting, BURST_SECONDS)
+
+    async def _send_one(self, waiting: Waiting, entry: Registration, push: Push) -> bool:
+        """Send one push; False where the app server has not taken it, and may do so later."""
+        account, important = waiting.account, push.important
         self.count(important, "sent")
-        self._woken(account, entry, important)
-        error = await self.publish(account, entry, push.stanza, important, push.messages)
-        if error is None or not is_transient(error):
+        error, answered = await self.publish(account, entry, push.stanza, important, push.messages)
+        if account.going:
+            return True
+        is_final = answered and (error is None or not is_transient(error))
+        if is_final or (error is not None and error.condition == "remote-server-timeout"):
+            self._reached(account, entry, important)
+        if is_final:
             self.count(important, "answered" if error is None else "refused")
             await self._answered(account, entry, error)
             self._retry_others(entry.jid)
@@ -295,15 +384,20 @@ class Outbox:
         self.count(important, "failed")
         self._host.log.info("push: {jid} was not reached for {user}: {error}",
                             jid=entry.jid, user=account.jid.bare, error=str(error))  # fmt: skip
-        if not self._host.server.stopping:  # else nobody knows whether it has arrived
-            waiting.add(important, push, newer=False)
-            await self._save(waiting)
+        if self._host.server.stopping:
+            return False  # nobody knows whether it has arrived
+        if push.called_off:
+            if error is not None and error.condition != "remote-server-timeout":
+                account.get(Registrations).forget(waiting.id, push.marks)
+            return False
+        waiting.put_back(push)
         return False
 
     async def publish(
         self, account: Account, entry: Registration, stanza: Stanza | None, important: bool, messages: int
-    ) -> StanzaError | None:
-        """Send a push now, and wait for what the app server says: None if it has taken it, else why not."""
+    ) -> tuple[StanzaError | None, bool]:
+        """Send a push now, and wait for what comes of it: None if the app server has taken it, else why not; and
+        whether it was the app server that has said so."""
         event = Pushing(account, entry.kept, stanza, important, messages,
                         {SUMMARY: summary(account, stanza, important, messages)})  # fmt: skip
         await self._host.bus.fire(event)
@@ -313,8 +407,8 @@ class Outbox:
                 parse(entry.jid), "set", request, (ns.PUBSUB, "pubsub"), self._host.settings[TIMEOUT]
             )
         except StanzaError as error:
-            return error
-        return error_of(answer) if answer.type == "error" else None
+            return error, False
+        return error_of(answer) if answer.type == "error" else None, True
 
     async def _answered(self, account: Account, entry: Registration, error: StanzaError | None) -> None:
         """Count errors in a row; with too many the registration goes."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 from twisted.words.xish import domish
 
@@ -29,6 +29,8 @@ from xmppd.core.events import (
     Resumed,
 )
 from xmppd.core.iq import Request
+from xmppd.core.routing import reachable
+from xmppd.core.session import Session
 from xmppd.storage import StorageError
 from xmppd.wire import ns
 from xmppd.wire.errors import StanzaError
@@ -49,7 +51,7 @@ OPTIONS = (MAX_DEVICES, MAX_SIZE)
 KIND = "push"  # in the store: a registration, under its id
 SENT = "push_sent"  # ... and the marks of what was pushed to it
 MARK = 8  # bytes by which a stanza is known again
-REMEMBERED = 500  # marks of a registration: more than anybody leaves unread between two looks at a phone
+REMEMBERED = 500  # marks of a registration, beside those of what its client has not acknowledged
 
 
 @dataclass(slots=True)
@@ -72,29 +74,40 @@ class Registration:
 
 @dataclass(slots=True)
 class Registrations:
-    """Record of an account: its registrations by their ids, what was pushed to each, and one change at a time."""
+    """Record of an account: its registrations by their ids, what was pushed to each or is about to be, what is being
+    decided, and one change at a time."""
 
     known: dict[str, Registration]
     sent: dict[str, dict[bytes, None]]  # marks, oldest first
+    deciding: set[tuple[str, bytes]] = field(default_factory=set)
     lock: DeferredLock = field(default_factory=DeferredLock)
 
-    def of_client(self, key: str) -> list[Registration]:
+    def of_client(self, client: str) -> list[Registration]:
         """Those of one client that may be pushed to."""
-        return [entry for entry in self.known.values() if entry.client == key and not entry.suspended]
+        return [entry for entry in self.known.values() if entry.client == client and not entry.suspended]
 
     def usable(self) -> list[Registration]:
         """All that may be pushed to."""
         return [entry for entry in self.known.values() if not entry.suspended]
 
-    def remember(self, entry: Registration, mark: bytes) -> bool:
-        """Know that a stanza was pushed; False where it was already."""
-        marks = self.sent.setdefault(entry.id, {})
-        if mark in marks:
+    def begin(self, entry: Registration, mark: bytes) -> bool:
+        """Decide whether a stanza is pushed; False where that was decided, or is being."""
+        if mark in self.sent.get(entry.id, {}) or (entry.id, mark) in self.deciding:
             return False
-        marks[mark] = None
-        if len(marks) > REMEMBERED:
-            del marks[next(iter(marks))]
+        self.deciding.add((entry.id, mark))
         return True
+
+    def remember(self, entry: Registration, mark: bytes, queued: int) -> None:
+        """It is, or never will be. As many marks are kept as the client has stanzas `queued`, and some more."""
+        marks = self.sent.setdefault(entry.id, {})
+        marks[mark] = None
+        while len(marks) > REMEMBERED + queued:
+            del marks[next(iter(marks))]
+
+    def forget(self, id: str, marks: Iterable[bytes]) -> None:
+        """Stanzas were not pushed after all."""
+        for mark in marks:
+            self.sent.get(id, {}).pop(mark, None)
 
 
 class Services(PushServices):
@@ -102,7 +115,8 @@ class Services(PushServices):
 
     def of_client(self, account: Account, key: str) -> list[str]:
         """See `PushServices`."""
-        return sorted({entry.jid for entry in account.get(Registrations).known.values() if entry.client == key})
+        known = account.get(Registrations).known.values()
+        return sorted({entry.jid for entry in known if key_of(entry.client) == key})
 
 
 def load(event: AccountLoading) -> None:
@@ -115,18 +129,49 @@ def load(event: AccountLoading) -> None:
     event.account.put(Registrations(known, sent))
 
 
+def client_of(session: Session) -> str:
+    """Which client a session is of: its key, and for one that neither says which it is nor wants a resource, of which
+    there may be several, also the resource that it was given."""
+    login = session.find(Login)
+    if login is None:
+        return ""
+    return f"{login.key}/{session.jid.resource}" if login.is_legacy and not login.resource else login.key
+
+
+def key_of(client: str) -> str:
+    """The key of a client, as others know it."""
+    return client.partition("/")[0]
+
+
+def is_there(account: Account, client: str) -> bool:
+    """Whether a client answers, and is sent what comes for its user."""
+    return any(
+        client_of(session) == client and (session.keeper is None or not session.keeper.overdue)
+        for session in reachable(account)
+        if session.keeper is None or not session.keeper.hibernates
+    )
+
+
 def id_of(jid: str, node: str) -> str:
     """What a registration is called among those of an account."""
     return hashlib.sha256(f"{jid}\0{node}".encode()).hexdigest()[:12]
 
 
 def keep(account: Account, entry: Registration) -> Deferred[None]:
-    """Write a registration."""
+    """Write a registration that is there."""
+    if account.get(Registrations).known.get(entry.id) is not entry or account.going:
+        return succeed(None)
+    return _put(account, entry)
+
+
+def _put(account: Account, entry: Registration) -> Deferred[None]:
     return account.host.server.store.data.put(account.id, KIND, entry.id, json.dumps(asdict(entry)).encode())
 
 
 def keep_sent(account: Account, entry: Registration) -> Deferred[None]:
-    """Write what was pushed to it."""
+    """Write what was pushed to a registration that is there."""
+    if account.get(Registrations).known.get(entry.id) is not entry or account.going:
+        return succeed(None)
     marks = b"".join(account.get(Registrations).sent.get(entry.id, {}))
     return account.host.server.store.data.put(account.id, SENT, entry.id, marks)
 
@@ -142,9 +187,8 @@ async def enable(request: Request) -> None:
     jid, node = _address(request), str(request.payload.getAttribute("node") or "")
     event = PushRegistering(account, request.payload)
     await account.host.bus.fire(event)
-    login = session.find(Login)
     entry = Registration(
-        id_of(jid.full, node), jid.full, node, login.key if login is not None else "", session.jid.resource,
+        id_of(jid.full, node), jid.full, node, client_of(session), session.jid.resource,
         account.host.server.now_ms(), _options(request.payload), event.kept,
     )  # fmt: skip
     size = len(json.dumps(asdict(entry)))
@@ -154,9 +198,13 @@ async def enable(request: Request) -> None:
     record = account.get(Registrations)
     await record.lock.acquire()
     try:
-        await keep(account, entry)
-        record.known.pop(entry.id, None)
+        if session.ended:  # perhaps since its access was revoked
+            raise StanzaError("not-allowed", "the session is over")
+        await _put(account, entry)
+        before = record.known.pop(entry.id, None)
         record.known[entry.id] = entry
+        if before is not None and before.client != entry.client:
+            await account.host.bus.fire(PushDisabled(account, before.client, entry.id))
         surplus = len(record.known) - account.host.settings[MAX_DEVICES]
         oldest = sorted(record.known.values(), key=lambda other: (other is entry, other.enabled))[: max(surplus, 0)]
         await _remove(account, oldest, "another client has taken its place")
@@ -211,17 +259,22 @@ async def remove(account: Account, entries: Iterable[Registration], why: str) ->
 
 
 async def _remove(account: Account, entries: list[Registration], why: str) -> None:
-    for deleted in [_delete(account, entry) for entry in entries]:
-        await deleted
     record = account.get(Registrations)
     for entry in entries:
-        del record.known[entry.id]
+        del record.known[entry.id]  # now, so that nothing of it is written behind its end
+    try:
+        for deleted in [_delete(account, entry) for entry in entries]:
+            await deleted
+    except StorageError:
+        record.known.update({entry.id: entry for entry in entries})
+        raise
+    for entry in entries:
         record.sent.pop(entry.id, None)
         account.host.log.info(
             "push: {user} is not notified at {jid} any more ({id}): {why}",
             user=account.jid.bare, jid=entry.jid, id=entry.id, why=why,
         )  # fmt: skip
-        await account.host.bus.fire(PushDisabled(account, entry.client))
+        await account.host.bus.fire(PushDisabled(account, entry.client, entry.id))
 
 
 def _delete(account: Account, entry: Registration) -> Deferred[bool]:
@@ -235,25 +288,48 @@ def _delete(account: Account, entry: Registration) -> Deferred[bool]:
 
 def revoked(event: ClientRevoked) -> None:
     """Clients are to have no access any more, so they are not told either that something came."""
-    account = event.account
-    gone = [entry for entry in account.get(Registrations).known.values() if entry.client in event.keys]
-    if gone:
-        event.writes.append(Deferred.fromCoroutine(remove(account, gone, "the access of its client was revoked")))
+    event.writes.append(Deferred.fromCoroutine(_revoke(event.account, event.keys)))
 
 
-def password_changed(event: PasswordChanged) -> None:
+async def _revoke(account: Account, keys: frozenset[str]) -> None:
+    record = account.get(Registrations)
+    await record.lock.acquire()  # behind those that are being written
+    try:
+        gone = [entry for entry in record.known.values() if key_of(entry.client) in keys]
+        await _remove(account, gone, "the access of its client was revoked")
+    finally:
+        record.lock.release()
+
+
+async def password_changed(event: PasswordChanged) -> None:
     """Whoever had access by the old password is not told of what comes, until that client has logged in again."""
-    login = event.by.find(Login) if event.by is not None else None
-    for entry in event.account.get(Registrations).known.values():
-        _suspend(event.account, entry, login is None or entry.client != login.key)
+    record = event.account.get(Registrations)
+    await record.lock.acquire()
+    try:
+        for entry in record.known.values():
+            _suspend(event.account, entry, event.by is None or entry.client != client_of(event.by))
+    finally:
+        record.lock.release()
+
+
+@dataclass(slots=True)
+class Tied:
+    """Record of a session: which client it is of; a session may be resumed by one that says better who it is."""
+
+    client: str
 
 
 def seen(event: Bound | Resumed) -> None:
-    """A client is here, so it has access."""
-    login = event.session.find(Login)
-    for entry in event.session.account.get(Registrations).known.values():
-        if login is not None and entry.client == login.key:
-            _suspend(event.session.account, entry, False)
+    """A client is here, so it has access; its registrations go with it where it has another key than before."""
+    session, account = event.session, event.session.account
+    client, tied = client_of(session), session.find(Tied)
+    session.put(Tied(client))
+    for entry in account.get(Registrations).known.values():
+        if tied is not None and entry.client == tied.client != client:
+            entry.client = client
+            keep(account, entry).addErrback(_not_kept, account)
+        if entry.client == client:
+            _suspend(account, entry, False)
 
 
 def _suspend(account: Account, entry: Registration, suspended: bool) -> None:

@@ -55,8 +55,8 @@ def is_important(stanza: Stanza) -> bool:
 
 
 def is_worth_a_push(account: Account, stanza: Stanza) -> bool:
-    """Whether a client may be woken for a stanza: not for what its user has sent, copies of messages, results of an
-    archive, answers, what the server says for the account, nor for chat states alone."""
+    """Whether a client may be woken for a stanza: not for what its user has sent, which copies of messages are as well,
+    results of an archive, answers, what the server says for the account, nor for chat states alone."""
     sender = stanza.sender
     if sender is None or sender.bare == account.jid.bare:
         return False
@@ -64,8 +64,8 @@ def is_worth_a_push(account: Account, stanza: Stanza) -> bool:
         return stanza.type in ("get", "set") and sender != account.host.jid
     if stanza.name != "message":
         return True
-    copies = ((ns.CARBONS, "sent"), (ns.CARBONS, "received"), (ns.MAM, "result"), (ns.MAM, "fin"))
-    if not stanza.children or any(stanza.has(*name) for name in copies):
+    from_archive = stanza.has(ns.MAM, "result") and not stanza.has(stanza.xmlns, "body")  # of a room
+    if not stanza.children or from_archive:
         return False
     return not is_of_the_moment(child[:2] for child in stanza.children)
 
@@ -83,25 +83,30 @@ def mark_of(account: Account, stanza: Stanza, received: int) -> bytes:
 
 
 def body_of(stanza: Stanza) -> str:
-    """The text of a message, as much of it as is sent."""
+    """The text of a message, as much of it as is sent: the first, where there are several languages."""
     for child in stanza.children:
         if child[:2] == (stanza.xmlns, "body"):
             text = str(parse_tree(stanza.child_bytes(child), {"": stanza.xmlns, **dict(stanza.prefixes)}))
-            return text.encode()[:MAX_BODY].decode(errors="ignore")
+            if text:
+                return text.encode()[:MAX_BODY].decode(errors="ignore")
     return ""
 
 
 def slim(stanza: Stanza) -> Stanza:
-    """A stanza with as much of it as a push may need, to be kept for a while."""
-    large = [child for child in stanza.children if child[3] - child[2] > MAX_BODY]
-    if not large:
+    """A stanza to be kept for a while: a large one with nothing but its text, cut, what makes it important, and how it
+    is encrypted, each as far as that is small."""
+    if len(stanza.inner) <= MAX_BODY:
         return stanza
-    rest = stanza.without(lambda child: child in large)
-    if stanza.has(stanza.xmlns, "body") and not rest.has(stanza.xmlns, "body"):
-        rest = rest.extended(stanza.xmlns, "body", tag("body", None, body_of(stanza)))
-    for child in large:
-        if child[:2] in _IMPORTANT or child[:2] == (ns.ENCRYPTION, "encryption"):
-            rest = rest.extended(child[0], child[1], tag(child[1], {"xmlns": child[0]}))
+    rest = Stanza(stanza.name, stanza.attributes, to=stanza.to, sender=stanza.sender, prefixes=stanza.prefixes)
+    text = body_of(stanza)
+    if text:
+        rest = rest.extended(ns.CLIENT, "body", tag("body", None, text))
+    for name in _IMPORTANT | {(ns.ENCRYPTION, "encryption")}:
+        child = next((child for child in stanza.children if child[:2] == name), None)
+        if child is not None:
+            whole = stanza.child_bytes(child)
+            short = whole if len(whole) <= MAX_BODY // 4 else tag(name[1], {"xmlns": name[0]})
+            rest = rest.extended(name[0], name[1], short)
     return rest
 
 

@@ -120,6 +120,11 @@ class Managed:
         return self.timer is not None
 
     @property
+    def overdue(self) -> bool:
+        """See `Keeper`."""
+        return self.delay_told
+
+    @property
     def queued(self) -> int:
         """See `Keeper`."""
         return len(self.machine.items)
@@ -127,6 +132,12 @@ class Managed:
     def unacknowledged(self) -> list[tuple[int, Stanza]]:
         """See `Keeper`."""
         return [(item.time, item.stanza) for item in self.machine.items]
+
+    def saved(self) -> Deferred[None]:
+        """See `Keeper`."""
+        self.journal.changed = True
+        self.journal.save()
+        return self.session.host.server.store.barrier()
 
     def wait(self, seconds: float | None) -> None:
         """See `Keeper`."""
@@ -136,6 +147,11 @@ class Managed:
         self.journal.place(item)
         self.size += item.size
         self.book.due.add(self)
+        if not item.held:
+            self._tell_queued(item)
+
+    def _tell_queued(self, item: Queued) -> None:
+        """What waits for a client that is away may be a reason to wake it; what may not be kept is none."""
         if self.delay_told or (not self.connected and self.resuming is None):
             server = self.session.host.server
             event = QueuedWhileAway(self.session, item.stanza, item.time)
@@ -162,7 +178,9 @@ class Managed:
         """Stanzas are on disk, or cannot be."""
         if stored:
             for item in items:
-                item.held = item.kept = False
+                was_held, item.held, item.kept = item.held, False, False
+                if was_held:
+                    self._tell_queued(item)
             self.release()
             return
         dropped = [item for item in items if self._must_go(item)]
