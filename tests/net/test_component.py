@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,47 @@ def test_one_address_may_not_have_any_number_of_streams_that_have_shown_nothing(
     third.receives_stream_error("policy-violation")
 
 
+def test_one_that_is_let_in_does_not_count_any_more_and_may_take_its_time() -> None:
+    world = make("max_unauthenticated_per_address = 1\nc2s_timeout = 10\n")
+    first = world.component("push.example.org")
+    second = world.component("other.example", "other")
+    world.advance(60)
+    for component in (first, second):
+        component.receives_nothing()
+
+
+def test_what_is_no_handshake_lets_nobody_in() -> None:
+    for element in ("<handshake/>", "<handshake xmlns='jabber:client'>{}</handshake>", "<message>{}</message>"):
+        component = Component(make())
+        component.opens("push.example.org")
+        component.sends(element.format(hashlib.sha1(f"{component.stream_id}secret".encode()).hexdigest()))
+        component.receives_stream_error("not-authorized")
+
+
+def test_after_the_handshake_stanzas_may_be_large_but_not_without_bounds() -> None:
+    world = make("stanza_size_limit = 64k\n")
+    component = world.component("push.example.org")
+    romeo = world.online(ROMEO)
+    message = f"<message from='push.example.org' to='{romeo.bare}'><body>{{}}</body></message>"
+    component.sends(message.format("x" * 60_000))
+    assert romeo.takes()[0].text == "x" * 60_000
+    component.sends(message.format("x" * 70_000))
+    component.receives_stream_error("policy-violation")
+
+
+def test_a_stanza_may_not_become_large_by_being_spelt_anew() -> None:
+    world = make("stanza_size_limit = 64k\n")
+    component = world.component("push.example.org")
+    romeo = world.online(ROMEO)
+    attributes = "".join(f" p:a{number}=''" for number in range(30))
+    component.sends(
+        f"<message xmlns:p='urn:{'n' * 200}' xmlns:c='jabber:component:accept' from='push.example.org' "
+        f"to='{romeo.bare}'><c:body>x</c:body>{f'<p:x{attributes}/>' * 100}</message>"
+    )
+    component.receives_stream_error("policy-violation")
+    romeo.receives_nothing()
+
+
 def test_the_first_component_of_a_domain_stays() -> None:
     world = make()
     first = world.component("push.example.org")
@@ -133,7 +175,7 @@ def test_the_administrator_may_want_that_the_last_one_stays() -> None:
 
 
 def test_a_section_without_a_secret_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"secret.*needs a secret"):
+    with pytest.raises(ConfigError, match=r"secret: \[component:push\.example\.org\] has none"):
         make(sections="[host:example.org]\n[component:push.example.org]\n")
 
 
@@ -190,6 +232,20 @@ def test_the_namespace_may_be_said_in_any_way(xml: str) -> None:
     romeo.receives("<message from='push.example.org' to='romeo@example.org'><body>hi</body></message>")
 
 
+@pytest.mark.parametrize("xml", [
+    "<message to='push.example.org'><body xmlns='jabber:client'>hi</body></message>",
+    "<message xmlns:c='jabber:client' to='push.example.org'><c:body>hi</c:body></message>",
+])  # fmt: skip
+def test_it_reaches_a_component_in_its_own_namespace_whatever_a_client_says(xml: str) -> None:
+    world = make()
+    component = world.component("push.example.org")
+    romeo = world.online(ROMEO)
+    before = len(component.received_bytes())
+    romeo.sends(xml)
+    assert b"jabber:client" not in component.received_bytes()[before:]
+    component.receives(f"<message from='{ROMEO}' to='push.example.org'><body>hi</body></message>")
+
+
 def test_iqs_go_both_ways() -> None:
     world = make()
     component = world.component("push.example.org")
@@ -236,6 +292,50 @@ def test_stanzas_of_a_component_stay_in_order_though_an_account_has_to_be_loaded
     texts = [f"<body>{n}</body>".encode() for n in range(5)]
     written = juliet.received_bytes()
     assert [written.index(text) for text in texts] == sorted(written.index(text) for text in texts)
+
+
+def test_what_comes_in_one_read_stays_behind_what_came_in_another() -> None:
+    component = make().component("push.example.org")
+    # Whether there is a nobody has to be asked; the component itself is there.
+    component.sends_only("<message id='1' from='push.example.org' to='nobody@example.org'><body>1</body></message>")
+    component.sends_only("<message id='2' from='push.example.org' to='push.example.org'><body>2</body></message>")
+    component.world.settle()
+    assert [element.get("id") for element in component.all_that_came()] == ["1", "2"]
+
+
+def test_a_component_that_is_too_fast_is_not_read_from_for_a_while() -> None:
+    world = make()
+    names = [f"u{number}" for number in range(100)]
+    for name in names:
+        world.account(f"{name}@example.org")
+    component = world.component("push.example.org")
+    for name in names:
+        component.sends_only(f"<message from='push.example.org' to='{name}@example.org'><body>1</body></message>")
+    assert component.wire.paused
+    world.settle()
+    assert not component.wire.paused
+
+
+def test_what_a_component_has_sent_before_it_went_arrives() -> None:
+    world = make()
+    world.account("juliet@example.org")
+    component = world.component("push.example.org")
+    message = "<message from='push.example.org' to='juliet@example.org'><body>{}</body></message>"
+    component.sends_only("".join(message.format(number) for number in range(5)))
+    component.disconnects()
+    world.settle()
+    written = world.online("juliet@example.org/balcony").received_bytes()
+    assert re.findall(rb"<body>(\d)</body>", written) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_what_comes_behind_a_stanza_that_it_may_not_send_does_not_arrive() -> None:
+    world = make()
+    component = world.component("push.example.org")
+    romeo = world.online(ROMEO)
+    message = "<message from='{}' to='romeo@example.org'><body>hi</body></message>"
+    component.sends(message.format("example.org") + message.format("push.example.org"))
+    component.receives_stream_error("invalid-from")
+    romeo.receives_nothing()
 
 
 @pytest.mark.parametrize(("xml", "condition"), [
@@ -308,6 +408,34 @@ def test_what_waits_for_a_component_is_bounded_and_comes_back_when_it_goes() -> 
     component.disconnects()
     back = [element.get("id") for element in romeo.all_that_came()]
     assert back == [str(number) for number in range(7, 13)]
+
+
+def test_what_waits_is_bounded_by_all_that_it_takes() -> None:
+    world = make("component_max_queue = 64k\n")
+    component, other = world.component("push.example.org"), world.component("other.example", "other")
+    component.wire.stuck = True
+    component.wire.unsent = 64 * 1024
+    message = "<message from='other.example' to='push.example.org' id='{}'{}/>"
+    for number in range(10):
+        other.sends(message.format(number, f" a='{'x' * 15_000}'"))
+    assert [element.get("id") for element in other.all_that_came()] == [str(number) for number in range(4, 10)]
+    for number in range(100):
+        other.sends(message.format(number, ""))
+    assert len(other.all_that_came()) > 80
+
+
+def test_what_waits_comes_back_before_the_server_goes_down() -> None:
+    world = make()
+    sender, stuck = world.component("other.example", "other"), world.component("push.example.org")
+    stuck.wire.stuck = True
+    for number in range(10):
+        sender.sends(f"<message from='other.example' to='push.example.org' id='{number}'><body>{'x' * 20_000}</body>"
+                     "</message>")  # fmt: skip
+    world.components.shut_down()
+    world.settle()
+    came = sender.all_that_came()
+    assert [element.get("id") for element in came[:6]] == [str(number) for number in range(4, 10)]
+    assert came[6].tag == "{http://etherx.jabber.org/streams}error"
 
 
 def test_what_waits_is_sent_in_order_once_the_component_reads_again() -> None:

@@ -86,7 +86,9 @@ class Wire:
         self.paused = False
 
     def when_drained(self, callback: Any) -> None:
-        if self.stuck:
+        if self.aborted:
+            callback(False)
+        elif self.stuck:
             self._drained.append(callback)
         else:
             callback(True)

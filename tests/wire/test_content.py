@@ -9,7 +9,7 @@ from tests.wire.strategies import HEADER_PREFIXES, stanzas
 from tests.wire.support import HEADER, RICH, Infoset, infoset, stanza
 from tests.wire.test_parser import BIG, spans
 from xmppd.wire import ns
-from xmppd.wire.content import to_client
+from xmppd.wire.content import from_client, to_client
 from xmppd.wire.stanza import Stanza
 
 OTHERS = [ns.COMPONENT, ns.SERVER]
@@ -53,3 +53,29 @@ def test_what_says_nothing_of_its_namespace_keeps_its_bytes(xmlns: str) -> None:
 def test_what_is_a_clients_stays_as_it_is() -> None:
     one = stanza("<message><body/></message>")
     assert to_client(one) is one
+
+
+@pytest.mark.parametrize("xmlns", OTHERS)
+@BIG
+@given(stanzas(tuple(HEADER_PREFIXES)))
+def test_what_goes_out_comes_in_as_it_was(xmlns: str, text: str) -> None:
+    one = stanza(text, RICH)
+    inside = to_client(stanza(from_client(one, xmlns), elsewhere(HEADER, xmlns)))
+    spans(inside)
+    assert infoset(inside.to_bytes()) == infoset(one.to_bytes())
+
+
+@pytest.mark.parametrize("text", [
+    "<message><body xmlns='jabber:client'>hi<x xmlns='urn:x'/></body></message>",
+    "<message xmlns:c='jabber:client'><c:body>hi<x xmlns='urn:x'/></c:body></message>",
+])  # fmt: skip
+def test_what_names_the_namespace_of_clients_goes_out_in_that_of_the_stream(text: str) -> None:
+    assert from_client(stanza(text), ns.COMPONENT) == b"<message><body>hi<x xmlns='urn:x'/></body></message>"
+
+
+def test_what_is_forwarded_stays_a_clients() -> None:
+    text = (
+        "<message><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>hi</body></message>"
+        "</forwarded></message>"
+    )
+    assert from_client(stanza(text), ns.COMPONENT) == text.encode()

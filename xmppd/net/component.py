@@ -12,6 +12,7 @@ import hmac
 import socket
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
@@ -27,7 +28,7 @@ from xmppd.net.header import header_bytes
 from xmppd.net.service import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT
 from xmppd.net.transport import Transport
 from xmppd.wire import ns
-from xmppd.wire.content import to_client
+from xmppd.wire.content import from_client, to_client
 from xmppd.wire.errors import StanzaError, StreamError
 from xmppd.wire.jid import JID, InvalidJID, parse
 from xmppd.wire.parser import BEFORE_LOGIN, Event, Limits, StreamHeader, StreamParser
@@ -58,6 +59,8 @@ OPTIONS = (COMPONENT_PORTS, COMPONENT_INTERFACES, SECRET, CONFLICT_RESOLVE, MAX_
 
 MAX_BACKLOG = 64  # stanzas of a component that wait for one that takes long; beyond it the component waits as well
 WINDOW = 64 * 1024  # bytes that are on their way; what comes then waits here, where it can still be given back
+TOO_MANY = "too many streams of this address are not authenticated yet"
+STANZA_WEIGHT = 500  # bytes of memory that the smallest stanza takes
 
 
 class Component:
@@ -82,26 +85,29 @@ class Component:
         """See `Destination`."""
         if self.stream is None:
             raise StanzaError("service-unavailable", "the component is not connected", type="wait")
-        if self._size + len(stanza.inner) > self.settings[MAX_QUEUE]:
+        if self._size + _weight(stanza) > self.settings[MAX_QUEUE]:
             raise StanzaError("resource-constraint", "too much waits for the component")
         self._waiting.append(stanza)
-        self._size += len(stanza.inner)
+        self._size += _weight(stanza)
         self._send()
 
     def _send(self) -> None:
         """Send what waits, as far as it leaves."""
         stream = self.stream
-        while stream is not None and self._waiting and stream.transport.unsent < WINDOW:
+        while stream is not None and self._waiting and not self._draining:
+            if stream.transport.unsent >= WINDOW:
+                self._draining = True
+                stream.transport.when_drained(partial(self._drained, stream))
+                continue
             stanza = self._waiting.popleft()
-            self._size -= len(stanza.inner)
-            stream.transport.write(stanza.to_bytes())
-        if stream is not None and self._waiting and not self._draining:
-            self._draining = True
-            stream.transport.when_drained(self._drained)
+            self._size -= _weight(stanza)
+            stream.transport.write(from_client(stanza, ns.COMPONENT))
 
-    def _drained(self, well: bool) -> None:
-        self._draining = False
-        self._send()
+    def _drained(self, stream: ComponentStream, well: bool) -> None:
+        # Of a lost connection `lost` will tell, and what waits stays until then.
+        if well and stream is self.stream:
+            self._draining = False
+            self._send()
 
     def serve(self, stream: ComponentStream) -> None:
         """A component has shown that it knows the secret; raises `StreamError` where another one is there."""
@@ -111,6 +117,7 @@ class Component:
                 raise StreamError("conflict", "another component serves this domain")
             old.end(StreamError("conflict", "another component has connected for this domain"))
         self.stream = stream
+        self._draining = False
         self.log.info("{session}: the component {domain} is connected, from {peer}",
                       session=stream.id[:8], domain=self.domain, peer=stream.transport.peer)  # fmt: skip
 
@@ -121,10 +128,20 @@ class Component:
         self.stream = None
         self.log.info("{session}: the component {domain} is gone: {reason}",
                       session=stream.id[:8], domain=self.domain, reason=reason)  # fmt: skip
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Tell the senders of what has not left yet that it has not arrived."""
         waiting, self._waiting, self._size = self._waiting, deque(), 0
         for stanza in waiting:
             error = StanzaError("service-unavailable", "the component is not connected", type="wait")
             self._server.tasks.start(self._server.bounce(stanza, error), "the error for a component's stanza")
+
+
+def _weight(stanza: Stanza) -> int:
+    """What a stanza that waits takes, in bytes; about."""
+    attributes = sum(len(name) + len(value) for name, value in stanza.attributes.items())
+    return STANZA_WEIGHT + len(stanza.inner) + attributes + sum(len(uri) for _, uri in stanza.prefixes)
 
 
 class ComponentStream:
@@ -163,12 +180,16 @@ class ComponentStream:
         self._stop(reason)
         self.service.gone(self)
 
-    def _go_on(self, _: object = None) -> None:
+    def _routed(self, _: object) -> None:
         self._busy = False
-        while self._events and not self._busy and not self.closed:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._events and not self._busy:
             try:
                 self._handle(self._events.popleft())
             except StreamError as error:
+                self._events.clear()
                 self.end(error)
         if len(self._events) <= MAX_BACKLOG and not self.closed:
             self.transport.resume_reading()
@@ -197,7 +218,7 @@ class ComponentStream:
         if self._component is None:
             raise StreamError("host-unknown", "this server has no such component")
         if not self.admitted:
-            raise StreamError("policy-violation", "too many streams of this address are not authenticated yet")
+            raise StreamError("policy-violation", TOO_MANY)
 
     def _send_header(self, domain: str | None) -> None:
         self._sent_header = True
@@ -234,10 +255,12 @@ class ComponentStream:
         if element.name not in ("message", "presence", "iq"):
             raise StreamError("unsupported-stanza-type")
         stanza = self._addressed(to_client(element))
+        if len(stanza.inner) > self._parser.limits.bytes:
+            raise StreamError("policy-violation", "the stanza is too large in the namespace of clients")
         running = self.service.server.tasks.start(self._route(stanza), "a stanza of a component")
         if running is not None:
             self._busy = True  # RFC 6120 section 10.1: what comes behind it stays behind it
-            running.addBoth(self._go_on)
+            running.addBoth(self._routed)
 
     def _addressed(self, stanza: Stanza) -> Stanza:
         """The stanza with its sender, which has to be of the component's domain."""
@@ -280,6 +303,8 @@ class ComponentStream:
             self._send_header(None)
         if error is not None:
             self.transport.write(error.to_bytes())
+            self.service.log.info("{session}: the component at {peer} is sent away: {error}",
+                                  session=self.id[:8], peer=self.transport.peer, error=str(error))  # fmt: skip
         self.transport.write(b"</stream:stream>")
         self._stop(str(error) if error is not None else "it has closed its stream")
         self.transport.close()
@@ -291,7 +316,8 @@ class ComponentStream:
         self._cancel_deadline()
         self._leave_address()
         self._parser.close()
-        self._events.clear()
+        if not self._serves:
+            self._events.clear()  # but what a component has sent before it went was received
         if self._component is not None:
             self._component.lost(self, reason)
 
@@ -317,13 +343,15 @@ class ComponentService:
         """Raises `ConfigError` for a section that says nothing of how the component gets in."""
         self.server = server
         self.addresses = Addresses(server.clock.seconds)
+        self.log = Logger(namespace="xmppd.component")
         self.components: dict[str, Component] = {}
         self._reactor = reactor
         self._flusher = Flusher(reactor)
         self._streams: set[ComponentStream] = set()
         for domain, settings in sections.items():
             if not settings[SECRET]:
-                raise settings.error(SECRET, "an external component needs a secret")
+                problem = f"[component:{domain}] has none, and an external component needs one: secret = ..."
+                raise settings.error(SECRET, problem)
             component = Component(server, domain, settings)
             self.components[domain] = server.components[domain] = component
             for host in server.hosts.values():
@@ -336,7 +364,10 @@ class ComponentService:
         connection = Connection(
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
-        connection.start(self.stream(connection))
+        stream = self.stream(connection)
+        connection.start(stream)
+        if not stream.admitted:
+            stream.end(StreamError("policy-violation", TOO_MANY))
 
     def stream(self, transport: Transport) -> ComponentStream:
         """A new stream over `transport`."""
@@ -356,5 +387,7 @@ class ComponentService:
 
     def shut_down(self) -> None:
         """Close every stream."""
+        for component in self.components.values():
+            component.give_back()  # before there is nobody left to be told
         for stream in list(self._streams):
             stream.end(StreamError("system-shutdown", "the server is going down"))

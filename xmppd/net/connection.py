@@ -42,7 +42,7 @@ class Flusher:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._waiting: list[Connection] = []
-        self._log = Logger(namespace="xmppd.net")
+        self.log = Logger(namespace="xmppd.net")
 
     def add(self, connection: Connection) -> None:
         """`connection` has something to send."""
@@ -56,7 +56,7 @@ class Flusher:
             try:
                 connection.flush()
             except Exception:  # a bug, and not the other connections' fault
-                self._log.failure("a connection could not be written to")
+                self.log.failure("a connection could not be written to")
                 connection.abort("internal error")
 
 
@@ -289,7 +289,10 @@ class Connection:
         if self._drained:
             waiting, self._drained = self._drained, None
             for callback in waiting:
-                callback(gone)
+                try:
+                    callback(gone)
+                except Exception:  # a bug, which must not keep the connection from its end
+                    self.flusher.log.failure("what waited for a connection to drain has failed")
 
     # ---- the end
 
