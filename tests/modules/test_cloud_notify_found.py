@@ -440,6 +440,19 @@ def test_a_message_that_could_not_be_stored_wakes_no_client_that_hibernates() ->
     assert app.push().important
 
 
+def test_a_message_that_never_gets_to_disk_wakes_no_client_that_begins_to_hibernate() -> None:
+    world, app, juliet = make()
+    romeo, _ = phone(world)
+    slow = Slow(world)
+    slow.quick = False
+    with broken(world, 1):
+        says(juliet, id="m")
+        romeo.disconnects()
+        slow.writes_all()
+    juliet.receives_error("resource-constraint", "wait", id="m", sender=ROMEO)
+    app.nothing()
+
+
 @pytest.mark.parametrize("answer", ["none", "an error"])
 def test_an_account_that_is_deleted_while_a_push_is_under_way(answer: str) -> None:
     world, app, juliet = make()

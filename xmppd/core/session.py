@@ -131,7 +131,8 @@ class Keeper(Protocol):
         """How many stanzas the client has not acknowledged."""
 
     def unacknowledged(self) -> list[tuple[int, Stanza]]:
-        """What the client has not acknowledged, oldest first, each with when it came in milliseconds since 1970."""
+        """What the client has not acknowledged, oldest first, each with when it came in milliseconds since 1970;
+        without what may not be sent before it is on disk."""
 
     def saved(self) -> Deferred[None]:
         """Fires when what modules know of the session is on disk as it is now; fails with `StorageError`."""

@@ -154,10 +154,10 @@ def queued(event: QueuedWhileAway) -> None:
 def archived(event: Archived) -> None:
     """A message is there for all of the user's clients."""
     account, stanza = event.account, event.stanza
-    entries = account.get(Registrations).usable()
-    if entries and is_worth_a_push(account, stanza):
+    record = account.get(Registrations)
+    if record.known and is_worth_a_push(account, stanza):
         there = {client_of(session) for session in account.sessions}
-        notify(account, [entry for entry in entries if entry.client not in there], stanza)
+        notify(account, [entry for entry in record.usable() if entry.client not in there], stanza)
 
 
 def kept_offline(event: KeptOffline) -> None:
@@ -170,9 +170,10 @@ def arriving(event: Arriving) -> None:
     """A call rings everywhere; group chat goes to nobody but those who can be woken for it, where a room sends it to a
     user who is not in it."""
     account, stanza = event.account, event.stanza
-    entries = account.get(Registrations).usable()
-    if not entries or stanza.name != "message" or not is_worth_a_push(account, stanza):
+    record = account.get(Registrations)
+    if not record.known or stanza.name != "message" or not is_worth_a_push(account, stanza):
         return
+    entries = record.usable()
     if is_urgent(stanza) and not is_refused(account, stanza):
         notify(account, entries, stanza, seconds=0, anyway=True)
     elif stanza.type == "groupchat" and stanza.to is not None and stanza.to.is_bare and not account.sessions:

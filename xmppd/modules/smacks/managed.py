@@ -131,7 +131,7 @@ class Managed:
 
     def unacknowledged(self) -> list[tuple[int, Stanza]]:
         """See `Keeper`."""
-        return [(item.time, item.stanza) for item in self.machine.items]
+        return [(item.time, item.stanza) for item in self.machine.items if not item.held]
 
     def saved(self) -> Deferred[None]:
         """See `Keeper`."""
