@@ -33,6 +33,7 @@ from xmppd.http.site import HTTP_PORTS, HTTPS_PORTS, HttpService
 from xmppd.net.certificates import CertificateError, Certificates
 from xmppd.net.component import COMPONENT_PORTS, ComponentService
 from xmppd.net.listeners import Listener, PortUnusable, bind
+from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS, BehindProxy
 from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
 from xmppd.storage import StorageError, Store
 from xmppd.wire import ns
@@ -124,6 +125,7 @@ class Xmppd(Service):
         self._log = Logger(namespace="xmppd")
         self._listeners: list[Listener] = []
         self._http_listeners: list[Listener] = []
+        self._proxied: list[BehindProxy] = []
         self._keep_alive: LoopingCall | None = None
         try:
             self.config = options.read(path)
@@ -135,6 +137,7 @@ class Xmppd(Service):
 
     def _set_up(self) -> None:
         settings = self.config.server
+        options.check_proxied(settings)
         sockets = self._bind_all()
         self.server = build_server(self.config, open_store(self.config, self._reactor), self._reactor)
         self.components = ComponentService(self.server, self.config.components, self._reactor)
@@ -157,7 +160,11 @@ class Xmppd(Service):
         }
         for listening, option in sockets:
             listeners = self._http_listeners if option in (HTTP_PORTS, HTTPS_PORTS) else self._listeners
-            listeners.append(Listener(self._reactor, listening, accepted[option]))
+            take = accepted[option]
+            if option in options.PROXIED and listening.getsockname()[1] in settings[PROXY_PROTOCOL_PORTS]:
+                self._proxied.append(BehindProxy(self._reactor, settings, take))
+                take = self._proxied[-1].accepted
+            listeners.append(Listener(self._reactor, listening, take))
         self._admin = AdminSocket(self.server, self.clients, options.admin_socket(settings), self._reactor)
 
     def _bind_all(self) -> list[tuple[socket.socket, Option[Any]]]:
@@ -252,6 +259,8 @@ class Xmppd(Service):
             self._keep_alive.stop()
         for listener in self._listeners:
             listener.stop()
+        for port in self._proxied:
+            port.stop()
         self._admin.stop()
         self.server.ready = False
         self.server.shut_down()

@@ -14,7 +14,6 @@ from xmppd.config import (
     Config,
     Duration,
     Integer,
-    Networks,
     Option,
     PathOf,
     Ports,
@@ -26,8 +25,10 @@ from xmppd.config import (
 )
 from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, modules, requests, roster
+from xmppd.core.proxies import TRUSTED_PROXIES
 from xmppd.http import site, status
-from xmppd.net import addresses, authentication, c2s, component, pace, service
+from xmppd.net import addresses, authentication, c2s, component, pace, proxy_protocol, service
+from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS
 from xmppd.wire.jid import JID, parse, prepare_domain
 
 SERVER = Scope.SERVER
@@ -95,8 +96,9 @@ LATER = (
     _later("s2s_secure_auth", Boolean(), "no", "Whether they need a valid certificate.", "federation", Scope.HOST),
     _later("s2s_hosts", MappingOf(Text()), "", "Addresses that replace DNS for a domain.", "federation", Scope.HOST),
     _later("s2s_rate", Text(), "", "How many bytes a second another server may send.", "federation"),
-    _later("trusted_proxies", Networks(), "", "Networks whose Forwarded headers are believed.", "HTTP"),
 )
+
+PROXIED = (C2S_PORTS, C2S_DIRECT_TLS_PORTS)  # where the PROXY protocol may be spoken
 
 OPTIONS = (
     DATA_PATH, STORAGE, STORAGE_TIMEOUT, STORAGE_SYNCHRONOUS, STORAGE_QUEUE, INTERFACES,
@@ -115,6 +117,7 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
         "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),
         "Components": component.OPTIONS,
         "HTTP": (*site.OPTIONS, *status.OPTIONS),
+        "Proxies": proxy_protocol.OPTIONS,
     }
     for name, options in modules.options(modules.available()).items():
         if options:
@@ -127,6 +130,16 @@ def read(path: Path) -> Config:
     """The configuration in a file; raises `ConfigError`."""
     options = [option for group in declared().values() for option in group]
     return load(path, options, normalise_domain=prepare_domain)
+
+
+def check_proxied(settings: Settings) -> None:
+    """Raises `ConfigError` where the PROXY protocol is to be spoken on ports that are none, or by nobody."""
+    for port in settings[PROXY_PROTOCOL_PORTS]:
+        if not any(port in settings[option] for option in PROXIED):
+            names = " or ".join(option.name for option in PROXIED)
+            raise settings.error(PROXY_PROTOCOL_PORTS, f"{port} has to be in {names} as well")
+        if not settings[TRUSTED_PROXIES]:
+            raise settings.error(PROXY_PROTOCOL_PORTS, "trusted_proxies has to name those who connect there")
 
 
 def listening(settings: Settings, with_components: bool) -> list[tuple[Option[Any], Option[Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conversations.process import PATIENCE, LoggedProcess, free_port
+from tests.conversations.process import CHECKOUT, PATIENCE, LoggedProcess, RunningServer, free_port
 from xmppd.net.certificates import self_signed
 
 # What Prosody's storage driver for XEP-0227 has a place for. It has none for offline messages and blocked contacts.
 PROSODY_STORES = ("accounts", "roster", "vcard", "private", "archive-archive", "pep-pubsub")
+
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # of programs that ordinary users do not look for
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -184,3 +187,46 @@ modules:
     def take(self, file: Path) -> None:
         """Have it read the accounts in a file of XEP-0227."""
         assert self.call("import_piefxis", file=str(file)) in (0, "")
+
+
+class RealNginx(LoggedProcess):
+    """nginx in front of a server, configured as the documentation says; ``https_port`` is its own for HTTP."""
+
+    READY = "start worker process "
+    MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+    def __init__(self, folder: Path, server: RunningServer, c2s_ports: tuple[int, int]) -> None:
+        if shutil.which("nginx", path=PATH) is None or not self.MODULE.exists():
+            pytest.skip("nginx missing; on Debian: apt-get install nginx libnginx-mod-stream")
+        super().__init__(folder)
+        self.https_port = free_port()
+        self.config = folder / "nginx.conf"
+        crt, key = certificate(folder)
+        text = (CHECKOUT / "docs" / "proxies.rst").read_text()
+        http, stream = re.findall(r"::\n\n((?:    .*\n)+)", text[text.index("\nnginx\n") :])[:2]
+        for shown, real in {
+            "listen 443": f"listen 127.0.0.1:{self.https_port}", "/etc/ssl/example.org.crt": str(crt),
+            "/etc/ssl/example.org.key": str(key), "127.0.0.1:5280": f"127.0.0.1:{server.http_port}",
+        }.items():  # fmt: skip
+            assert shown in http
+            http = http.replace(shown, real)
+        for shown, real in {
+            "192.0.2.1:5222": f"127.0.0.1:{self.port}", "127.0.0.1:6222": f"127.0.0.1:{c2s_ports[0]}",
+            "192.0.2.1:5223": f"127.0.0.1:{self.tls_port}", "127.0.0.1:6223": f"127.0.0.1:{c2s_ports[1]}",
+        }.items():  # fmt: skip
+            assert shown in stream
+            stream = stream.replace(shown, real)
+        temporary = "".join(
+            f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        self.config.write_text(
+            f"load_module {self.MODULE};\n{'user root;' if os.geteuid() == 0 else ''}\ndaemon off;\n"
+            f"pid {folder}/nginx.pid;\nerror_log stderr notice;\nworker_processes 1;\n"
+            f"events {{ worker_connections 64; }}\nhttp {{\naccess_log off;\n{temporary}{http}}}\n{stream}"
+        )
+
+    def command(self) -> list[str]:
+        """See `LoggedProcess`."""
+        nginx = shutil.which("nginx", path=PATH)
+        assert nginx is not None
+        return [nginx, "-e", "stderr", "-p", str(self.folder), "-c", str(self.config)]

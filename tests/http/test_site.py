@@ -197,3 +197,11 @@ def test_a_header_with_a_line_end_does_not_leave() -> None:
     world.server.http.on("GET", "/header", lambda asked: HttpResponse(200, headers={"X": "a\r\nb: c"}))
     got = ask(world, request("GET", "/header"))
     assert "b" not in got.headers
+
+
+def test_what_proxies_say_that_are_not_of_one_mind_is_refused() -> None:
+    world = world_with("trusted_proxies = 192.0.2.0/24\n")
+    for peer, status in (("192.0.2.1", 400), ("203.0.113.9", 200)):
+        connection = Connection(world, peer)
+        connection.sends(request("GET", "/echo", Forwarded="for=203.0.113.1", X_Forwarded_For="203.0.113.2"))
+        assert Answer(connection.received()).status == status

@@ -17,11 +17,13 @@ from typing import Any, Protocol
 @dataclass(slots=True)
 class HttpRequest:
     """A request. `path` is what stands before a question mark, as it came; `peer` is the address of the other end of
-    the connection; names of `headers` are in small letters; `body` is empty until it was admitted."""
+    the connection, `client` of who asks, which is somebody else where a trusted proxy says so; names of `headers` are
+    in small letters; `body` is empty until it was admitted."""
 
     method: str
     path: str
     peer: str
+    client: str
     secure: bool
     headers: Mapping[str, list[str]]
     body: bytes = b""

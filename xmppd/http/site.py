@@ -22,7 +22,9 @@ from zope.interface import implementer
 from xmppd.config import Addresses, Duration, Integer, Option, Ports, Scope, Size
 from xmppd.core.clock import Timer
 from xmppd.core.http import Handle, HttpRequest, HttpResponse, Route, host_name
+from xmppd.core.proxies import TRUSTED_PROXIES
 from xmppd.core.server import Server
+from xmppd.http.forwarded import client_of
 
 HTTP_PORTS = Option("http_ports", Ports(), "5280", "Ports for HTTP.", scope=Scope.SERVER, live=False)
 HTTPS_PORTS = Option("https_ports", Ports(), "5281", "Ports for HTTPS.", scope=Scope.SERVER, live=False)
@@ -134,10 +136,10 @@ class Channel(_Channel):
         headers: dict[str, list[str]] = {}
         for name, values in twisted_request.requestHeaders.getAllRawHeaders():
             headers[name.decode("latin-1").lower()] = [value.decode("latin-1") for value in values]
-        peer = self.transport.getPeer()
+        peer = str(getattr(self.transport.getPeer(), "host", ""))
         request = HttpRequest(
-            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"),
-            str(getattr(peer, "host", "")), self.factory.secure, headers,
+            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"), peer, peer,
+            self.factory.secure, headers,
         )  # fmt: skip
         found = self.factory.admit(request, self.length)
         if isinstance(found, HttpResponse):
@@ -203,11 +205,16 @@ class Site(_Factory):
 
     def log_request(self, request: HttpRequest, status: int) -> None:
         """Say what was asked for and refused."""
-        self.logger.info("{peer}: {method} {path}: {status}", peer=request.peer, method=request.method,
+        self.logger.info("{client}: {method} {path}: {status}", client=request.client, method=request.method,
                       path=request.path[:200], status=status)  # fmt: skip
 
     def admit(self, request: HttpRequest, length: int | None) -> Route | HttpResponse:
         """Who answers a request whose body has so many bytes, None where that is not said; or why nobody does."""
+        try:
+            request.client = client_of(request.peer, request.headers, self.server.settings[TRUSTED_PROXIES])
+        except ValueError as error:
+            self.log_request(request, 400)
+            return HttpResponse(400, f"{error}\n".encode())
         routes, refused = self._find(request)
         if not routes:
             return HttpResponse(404, b"there is nothing here\n")
