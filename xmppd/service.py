@@ -137,7 +137,6 @@ class Xmppd(Service):
 
     def _set_up(self) -> None:
         settings = self.config.server
-        options.check_proxied(settings)
         sockets = self._bind_all()
         self.server = build_server(self.config, open_store(self.config, self._reactor), self._reactor)
         self.components = ComponentService(self.server, self.config.components, self._reactor)

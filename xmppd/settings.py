@@ -129,12 +129,16 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
 def read(path: Path) -> Config:
     """The configuration in a file; raises `ConfigError`."""
     options = [option for group in declared().values() for option in group]
-    return load(path, options, normalise_domain=prepare_domain)
+    config = load(path, options, normalise_domain=prepare_domain)
+    check_proxied(config.server)
+    return config
 
 
 def check_proxied(settings: Settings) -> None:
     """Raises `ConfigError` where the PROXY protocol is to be spoken on ports that are none, or by nobody."""
     for port in settings[PROXY_PROTOCOL_PORTS]:
+        if port == 0:
+            raise settings.error(PROXY_PROTOCOL_PORTS, "a port has to be named; 0 is any")
         if not any(port in settings[option] for option in PROXIED):
             names = " or ".join(option.name for option in PROXIED)
             raise settings.error(PROXY_PROTOCOL_PORTS, f"{port} has to be in {names} as well")

@@ -205,8 +205,9 @@ class RealNginx(LoggedProcess):
         text = (CHECKOUT / "docs" / "proxies.rst").read_text()
         http, stream = re.findall(r"::\n\n((?:    .*\n)+)", text[text.index("\nnginx\n") :])[:2]
         for shown, real in {
-            "listen 443": f"listen 127.0.0.1:{self.https_port}", "/etc/ssl/example.org.crt": str(crt),
-            "/etc/ssl/example.org.key": str(key), "127.0.0.1:5280": f"127.0.0.1:{server.http_port}",
+            "listen 443": f"listen 127.0.0.1:{self.https_port}", "listen [::]:443 ssl;": "",
+            "/etc/ssl/example.org.crt": str(crt), "/etc/ssl/example.org.key": str(key),
+            "127.0.0.1:5280": f"127.0.0.1:{server.http_port}",
         }.items():  # fmt: skip
             assert shown in http
             http = http.replace(shown, real)

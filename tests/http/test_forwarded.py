@@ -34,6 +34,16 @@ def client(peer: str = PROXY, **headers: str | list[str]) -> str:
     ("for=203.0.113.9 , for=192.0.2.7 ,for=192.0.2.8", "203.0.113.9"),
     ("for=198.51.100.1, for=unknown", PROXY),
     ("for=_hidden, for=192.0.2.7", "192.0.2.7"),
+    ("for=198.51.100.1, for=203.0.113.9;", "203.0.113.9"),
+    ('for=198.51.100.1, for=203.0.113.9;host="a";', "203.0.113.9"),
+    ("for=203.0.113.9;;proto=https", "203.0.113.9"),
+    (", for=203.0.113.9", "203.0.113.9"),
+    ("for=198.51.100.1,, for=203.0.113.9", "203.0.113.9"),
+    ("for=198.51.100.1,", PROXY),
+    ("for=nonsense, for=203.0.113.9", "203.0.113.9"),
+    ('for="203.0.113.9:_port"', "203.0.113.9"),
+    ("for=198.51.100.1, for=Unknown", PROXY),
+    ('for="_hidden:80"', PROXY),
     ("proto=https", PROXY),
     ("for=198.51.100.1, proto=https", PROXY),
     ("", PROXY),
@@ -53,6 +63,9 @@ def test_forwarded_is_read_from_its_end(value: str, expected: str) -> None:
     ("203.0.113.9:4711", "203.0.113.9"),
     ("192.0.2.8, 192.0.2.7", "192.0.2.8"),
     ("unknown", PROXY),
+    ("nonsense, 203.0.113.9", "203.0.113.9"),
+    ("unix:, , 203.0.113.9", "203.0.113.9"),
+    ("198.51.100.1,", PROXY),
 ])  # fmt: skip
 def test_x_forwarded_for_is_read_from_its_end(value: str, expected: str) -> None:
     assert client(x_forwarded_for=value) == expected
@@ -61,6 +74,7 @@ def test_x_forwarded_for_is_read_from_its_end(value: str, expected: str) -> None
 def test_headers_that_are_there_several_times_are_one() -> None:
     assert client(x_forwarded_for=["203.0.113.9", "192.0.2.7"]) == "203.0.113.9"
     assert client(forwarded=["for=198.51.100.1", "for=203.0.113.9"]) == "203.0.113.9"
+    assert client(forwarded=['for="', "for=203.0.113.9"]) == "203.0.113.9"
 
 
 @pytest.mark.parametrize("peer", ["203.0.113.50", "127.0.0.2", "::1", "2001:db8:2::1", ""])
@@ -82,7 +96,8 @@ def test_where_both_are_there_they_have_to_agree() -> None:
 @pytest.mark.parametrize("headers", [
     {"forwarded": "for"}, {"forwarded": "for=203.0.113.9 x"}, {"forwarded": 'for="203.0.113.9'},
     {"forwarded": "for=2001:db8::9"}, {"forwarded": "for=example.org"}, {"forwarded": "for=203.0.113.256"},
-    {"x_forwarded_for": "example.org"}, {"x_forwarded_for": "203.0.113.9,"},
+    {"x_forwarded_for": "example.org"}, {"forwarded": "for=203.0.113.1;for=203.0.113.9"},
+    {"forwarded": "for=203.0.113.9\xa0"}, {"forwarded": "for=203.0.113.9\n"},
     {"x_forwarded_for": "[2001:db8::9"}, {"x_forwarded_for": ":::"},
 ])  # fmt: skip
 def test_what_is_none_is_refused(headers: dict[str, str]) -> None:

@@ -112,6 +112,7 @@ def test_what_is_no_header_is_refused(header: bytes) -> None:
 
 @pytest.mark.parametrize(("config", "complaint"), [
     ("proxy_protocol_ports = 6222\ntrusted_proxies = 127.0.0.1\n", "6222 has to be in c2s_ports or c2s_direct_tls"),
+    ("proxy_protocol_ports = 0\ntrusted_proxies = 127.0.0.1\nc2s_ports = 0\n", "a port has to be named"),
     ("proxy_protocol_ports = 5222\n", "trusted_proxies has to name those who connect there"),
 ])  # fmt: skip
 def test_ports_that_nobody_could_use_are_an_error(config: str, complaint: str) -> None:

@@ -7,34 +7,36 @@ only as long as who says it is a trusted proxy: whatever stands before was sent 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from xmppd.core.proxies import Network, address_of, is_trusted
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PAIR = re.compile(rf'\s*({_NAME})=({_NAME}|"(?:[^"\\]|\\.)*")\s*(?=[;,]|$)')
-_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
+_PAIR = re.compile(rf'[ \t]*(?:({_NAME})=({_NAME}|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
+_HIDDEN = r"_[A-Za-z0-9._\-]+"
+_NODE = re.compile(rf"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|(unknown|{_HIDDEN}))(?::(?:[0-9]{{1,5}}|{_HIDDEN}))?", re.I)
 _BARE_IPV6 = re.compile(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
 
 def client_of(peer: str, headers: Mapping[str, list[str]], trusted: tuple[Network, ...]) -> str:
-    """The address of who asks; that of the last proxy where that one does not tell it. Raises `ValueError` where the
-    headers of a trusted proxy are none, or the two do not agree: then one of them was not written by the proxy."""
+    """The address of who asks; that of the last proxy where that one does not tell it. Raises `ValueError` where what
+    a trusted proxy says is no address, or its headers do not agree: then one of them was not written by the proxy."""
     if not is_trusted(peer, trusted):
         return peer
     found = {
-        _walk(peer, hops, trusted)
+        _walk(peer, read(lines), trusted)
         for name, read in (("forwarded", _forwarded), ("x-forwarded-for", _x_forwarded_for))
-        if (hops := read(", ".join(headers.get(name, []))))
+        if (lines := [line for line in headers.get(name, []) if line.strip(" \t")])
     }
     if len(found) > 1:
         raise ValueError("Forwarded and X-Forwarded-For do not agree; the proxy has to remove what it does not write")
     return found.pop() if found else peer
 
 
-def _walk(peer: str, hops: list[str], trusted: tuple[Network, ...]) -> str:
-    """The first address, from the end, that is of no trusted proxy. `hops` holds ``""`` where one is not told."""
-    for hop in reversed(hops):
+def _walk(peer: str, hops: Iterator[str], trusted: tuple[Network, ...]) -> str:
+    """The first address that is of no trusted proxy. `hops` are from the last on, ``""`` where one is not told; those
+    behind the first address that counts are not even read, since anybody may have written them."""
+    for hop in hops:
         if not hop:
             break
         peer = hop
@@ -43,35 +45,45 @@ def _walk(peer: str, hops: list[str], trusted: tuple[Network, ...]) -> str:
     return peer
 
 
-def _x_forwarded_for(value: str) -> list[str]:
-    return [_address(part.strip()) for part in value.split(",")] if value.strip() else []
+def _x_forwarded_for(lines: list[str]) -> Iterator[str]:
+    for line in reversed(lines):
+        for part in reversed(line.split(",")):
+            yield _address(part.strip(" \t"))
 
 
-def _forwarded(value: str) -> list[str]:
-    """RFC 7239 section 4: elements between commas, with pairs between semicolons."""
-    hops: list[str] = []
-    position, hop = 0, ""
-    while position < len(value):
-        pair = _PAIR.match(value, position)
-        if pair is None:
+def _forwarded(lines: list[str]) -> Iterator[str]:
+    for line in reversed(lines):
+        for node in reversed(_nodes(line)):
+            yield _address(node)
+
+
+def _nodes(line: str) -> list[str]:
+    """RFC 7239 section 4: the ``for`` of each element; elements are between commas, their pairs between semicolons."""
+    nodes: list[str] = []
+    pairs: dict[str, str] = {}
+    position, delimiter = 0, ","
+    while delimiter:
+        found = _PAIR.match(line, position)
+        if found is None:
             raise ValueError("a Forwarded header is none")
-        name, text = pair[1].lower(), pair[2]
-        if name == "for":
-            hop = _address(re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text)
-        position = pair.end() + 1
-        if position > len(value) or value[pair.end()] == ",":
-            hops.append(hop)
-            hop = ""
-    return hops
+        name, value, delimiter = (found[1] or "").lower(), found[2] or "", found[3]
+        if name and name in pairs:
+            raise ValueError(f"a Forwarded header says {name} twice of one proxy")
+        pairs[name] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+        position = found.end()
+        if delimiter != ";":
+            nodes.append(pairs.get("for", ""))
+            pairs = {}
+    return nodes
 
 
 def _address(node: str) -> str:
     """The address of a node (section 6), which may have a port; ``""`` for one that does not tell it."""
-    if node == "unknown" or re.fullmatch(r"_[A-Za-z0-9._\-]+", node):
+    if not node:
         return ""
     if _BARE_IPV6.fullmatch(node):
         return address_of(node)
     found = _NODE.fullmatch(node)
     if found is None:
         raise ValueError("a proxy names an address that is none")
-    return address_of(found[1] or found[2])
+    return "" if found[3] else address_of(found[1] or found[2])

@@ -140,8 +140,8 @@ class Head:
         self.peer = peer
         self._port = port
         self._head = b""
-        self._timer = port.reactor.callLater(port.settings[C2S_TIMEOUT], self.end, "its PROXY header took too long")
         port.reactor.addReader(self)
+        self._timer = port.reactor.callLater(port.settings[C2S_TIMEOUT], self.end, "its PROXY header took too long")
 
     def fileno(self) -> int:
         """For the reactor."""
