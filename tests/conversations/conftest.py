@@ -37,12 +37,20 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
         server.close()
 
 
+@pytest.fixture(scope="session")
+def romeo_and_juliet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a server that has these two users; made once, since xmppctl takes its second."""
+    server = RunningServer(tmp_path_factory.mktemp("romeo-and-juliet"))
+    server.user("romeo", "juliet")
+    return server.folder / "var"
+
+
 @pytest.fixture
-def server(make_server: Callable[..., RunningServer]) -> RunningServer:
+def server(make_server: Callable[..., RunningServer], romeo_and_juliet: Path) -> RunningServer:
     """A server that runs, with romeo and juliet."""
-    running = make_server().start()
-    running.user("romeo", "juliet")
-    return running
+    server = make_server()
+    shutil.copytree(romeo_and_juliet, server.folder / "var")
+    return server.start()
 
 
 @pytest.fixture(scope="session")
