@@ -32,7 +32,7 @@ from xmppd.http.client import Client
 from xmppd.http.site import HTTP_PORTS, HTTPS_PORTS, HttpService
 from xmppd.net.certificates import CertificateError, Certificates
 from xmppd.net.component import COMPONENT_PORTS, ComponentService
-from xmppd.net.listeners import Listener, PortUnusable, bind
+from xmppd.net.listeners import Accepted, Listener, PortUnusable, bind
 from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS, BehindProxy
 from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
 from xmppd.storage import StorageError, Store
@@ -42,8 +42,6 @@ SHUTDOWN_SECONDS = 60.0  # for what is under way when the server is told to stop
 GOODBYE_SECONDS = 2.0  # for clients to read that it stops
 
 TOKEN_KEY_BYTES = 32
-
-Accepted = Callable[[socket.socket, str], None]
 
 
 class CannotStart(Exception):

@@ -25,7 +25,7 @@ from xmppd.config import (
 )
 from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, modules, requests, roster
-from xmppd.core.proxies import TRUSTED_PROXIES
+from xmppd.core.peers import TRUSTED_PROXIES
 from xmppd.http import site, status
 from xmppd.net import addresses, authentication, c2s, component, pace, proxy_protocol, service
 from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS

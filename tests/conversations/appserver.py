@@ -22,6 +22,7 @@ from tests.support.world import Wire, World
 PUBSUB = "{http://jabber.org/protocol/pubsub}"
 PUSH = "{urn:xmpp:push:0}"
 DATA = "{jabber:x:data}"
+QUIET_TURNS = 200
 
 
 @dataclass
@@ -91,8 +92,7 @@ class Bridge:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._ends: list[Any] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.moved = 0  # how often something was read or written
 
     async def open(self) -> Bridge:
         """Listen, on ports of its own."""
@@ -108,15 +108,16 @@ class Bridge:
         self._components.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = SocketWire(writer, True)  # as if under TLS, which is not what this is about
+        wire = SocketWire(self, writer, True)  # as if under TLS, which is not what this is about
         await self._carry(reader, writer, self.world.service.stream(wire, False))
 
     async def _component(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._carry(reader, writer, self.world.components.stream(SocketWire(writer, False)))
+        await self._carry(reader, writer, self.world.components.stream(SocketWire(self, writer, False)))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Any) -> None:
         try:
             while data := await reader.read(65536):
+                self.moved += 1
                 stream.data_received(data)
                 self.world.settle()
         except ConnectionError:
@@ -136,22 +137,28 @@ class Bridge:
         await self.quiet()
 
     async def quiet(self) -> None:
-        """Let what is on the way arrive: nothing moves any more when nothing was said for a while."""
-        for _ in range(3):
-            await asyncio.sleep(0.01)
+        """Let what is on the way arrive: nothing is, once nothing has moved for so many turns of the one loop that all
+        ends run in."""
+        turns = 0
+        while turns < QUIET_TURNS:
+            moved = self.moved
+            await asyncio.sleep(0)
             self.world.settle()
+            turns = turns + 1 if self.moved == moved else 0
 
 
 class SocketWire(Wire):
     """A wire with a socket at its end."""
 
-    def __init__(self, writer: asyncio.StreamWriter, secure: bool) -> None:
+    def __init__(self, bridge: Bridge, writer: asyncio.StreamWriter, secure: bool) -> None:
         super().__init__("127.0.0.1", secure, {})
+        self._bridge = bridge
         self._writer = writer
 
     def write(self, data: bytes) -> None:
         """See `Wire`."""
         if not self._writer.is_closing():
+            self._bridge.moved += 1
             self._writer.write(data)
 
     def close(self) -> None:

@@ -184,7 +184,7 @@ def test_a_bug_is_an_answer_without_details() -> None:
 
 def test_there_are_only_so_many_connections() -> None:
     world = world_with("http_max_connections = 2\n")
-    site = Site(world.server, secure=False)
+    site = Site(world.server)
     first, second, third = (Connection(world, site=site) for _ in range(3))
     assert Answer(third.received()).status == 503 and third.closed
     second.sends(request("GET", "/echo"))

@@ -91,6 +91,7 @@ def test_disable_ends_it() -> None:
         ("<message to='{}' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/></message>", True),
         ("<message to='{}'><body>normal</body></message>", True),
         ("<message to='{}'><received xmlns='urn:xmpp:receipts' id='1'/></message>", True),
+        ("<message to='{}'><encrypted xmlns='urn:xmpp:omemo:1'/></message>", True),
         ("<message to='{}'><x xmlns='jabber:x:conference' jid='room@example.net'/></message>", True),
         ("<message to='{}'><x xmlns='http://jabber.org/protocol/muc#user'><invite/></x></message>", True),
         ("<message to='{}'><m:x xmlns:m='http://jabber.org/protocol/muc#user'><m:invite/></m:x></message>", True),

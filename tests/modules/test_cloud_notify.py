@@ -297,19 +297,9 @@ def test_a_message_for_somebody_who_is_not_there_is_pushed() -> None:
     app.nothing()
 
 
-def test_offline_messages_are_pushed_without_an_archive_too() -> None:
-    world, app, juliet = make("modules_disabled = mam\n")
-    romeo = world.online(PHONE)
-    enable(romeo)
-    romeo.disconnects()
-    says(juliet)
-    world.advance(1)
-    app.push()
-    app.nothing()
-
-
-def test_archived_messages_are_pushed_without_offline_messages_too() -> None:
-    world, app, juliet = make("modules_disabled = offline\n")
+@pytest.mark.parametrize("module", ["mam", "offline"])
+def test_messages_are_pushed_where_only_one_of_the_two_keeps_them(module: str) -> None:
+    world, app, juliet = make(f"modules_disabled = {module}\n")
     romeo = world.online(PHONE)
     enable(romeo)
     romeo.disconnects()

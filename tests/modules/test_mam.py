@@ -257,6 +257,7 @@ COMPOSING = "<composing xmlns='http://jabber.org/protocol/chatstates'/>"
         ("type='chat'", "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>", True),
         ("type='chat'", "<markable xmlns='urn:xmpp:chat-markers:0'/>", False),
         ("type='chat'", "<encrypted xmlns='eu.siacs.conversations.axolotl'/>", True),
+        ("type='chat'", "<encrypted xmlns='urn:xmpp:omemo:1'/>", True),
         ("type='chat'", "<encrypted xmlns='urn:xmpp:omemo:2'/>", True),
         ("type='chat'", "<openpgp xmlns='urn:xmpp:openpgp:0'>x</openpgp>", True),
         ("type='chat'", "<encryption xmlns='urn:xmpp:eme:0' namespace='x'/>", True),

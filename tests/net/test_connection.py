@@ -151,6 +151,17 @@ def test_who_reads_nothing_is_dropped_when_too_much_waits() -> None:
     end(pair)
 
 
+def test_a_bug_in_what_waits_does_not_keep_a_connection_from_its_end(pair: Pair) -> None:
+    pair.peer.reading = False
+    drained: list[bool] = []
+    pair.connection.write(b"x" * 1_000_000)
+    pair.connection.when_drained(lambda gone: 1 / 0)
+    pair.connection.when_drained(drained.append)
+    pair.connection.abort("the end")
+    assert drained == [False]
+    pair.until(lambda: pair.receiver.lost)
+
+
 def test_who_reads_nothing_is_dropped_after_a_while(pair: Pair) -> None:
     pair.peer.reading = False
     pair.connection.write(b"x" * 1_000_000)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from tests.net.loop import Loop
 from tests.support.world import World
@@ -221,3 +223,23 @@ def test_who_has_said_nothing_yet_is_closed_when_the_server_stops(port: Port) ->
     port.port.stop()
     assert port.is_closed(proxy)
     assert not port.loop.calls
+
+
+def test_a_connection_that_breaks_before_its_header_is_forgotten(port: Port) -> None:
+    proxy = port.connects()
+    (head,) = port.port.waiting
+    head.connectionLost(Failure(ConnectionLost()))
+    head.connectionLost(Failure(ConnectionLost()))
+    assert port.is_closed(proxy)
+    assert not (port.port.waiting or port.came or port.loop.readers or port.loop.calls)
+
+
+def test_a_bug_in_one_connection_closes_that_one(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = port.connects()
+    broken.send(V4.encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(port.port, "_accepted", lambda sock, peer: 1 / 0)
+        assert port.is_closed(broken)
+    port.connects().send(V4.encode())
+    port.loop.rounds(3)
+    assert port.came == [("203.0.113.9", b"")]

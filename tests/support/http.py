@@ -35,9 +35,9 @@ class Answer:
 class Connection:
     """A program that is connected to the site."""
 
-    def __init__(self, world: World, peer: str = "127.0.0.1", secure: bool = False, site: Site | None = None) -> None:
+    def __init__(self, world: World, peer: str = "127.0.0.1", site: Site | None = None) -> None:
         self.world = world
-        self.site = site or Site(world.server, secure)
+        self.site = site or Site(world.server)
         self.channel: Channel = self.site.buildProtocol(IPv4Address("TCP", peer, 40000))
         self.transport = StringTransport(peerAddress=IPv4Address("TCP", peer, 40000))
         self.channel.makeConnection(self.transport)

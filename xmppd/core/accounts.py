@@ -34,7 +34,7 @@ ACCOUNT_CACHE = Option(
 )  # fmt: skip
 OPTIONS = (ACCOUNT_CACHE,)
 
-CHANGES = 10_000  # of access that are known: more than there are while somebody logs in
+CHANGES = 10_000  # of the access to accounts that are remembered: more than there are while somebody logs in
 LOOK_SECONDS = 60.0  # after which a change of keys may change which mechanisms are offered
 
 

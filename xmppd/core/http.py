@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from xmppd.core.peers import address
+
 
 @dataclass(slots=True)
 class HttpRequest:
@@ -24,7 +26,6 @@ class HttpRequest:
     path: str
     peer: str
     client: str
-    secure: bool
     headers: Mapping[str, list[str]]
     body: bytes = b""
 
@@ -37,11 +38,9 @@ class HttpRequest:
     def is_loopback(self) -> bool:
         """Whether the other end of the connection is on this machine, whatever headers say."""
         try:
-            address = ipaddress.ip_address(self.peer.partition("%")[0])
+            return address(self.peer).is_loopback
         except ValueError:
             return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address).is_loopback
 
 
 @dataclass(slots=True)

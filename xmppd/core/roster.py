@@ -134,8 +134,7 @@ class Roster:
         Changes of one roster follow each other. Returns the entry before and after. Raises what `change` does,
         and `StorageError`, with nothing changed.
         """
-        await self._lock.acquire()
-        try:
+        async with self._lock:
             before = self.entry(contact)
             after = change(before)
             size = self._size_with(before, after)
@@ -152,14 +151,11 @@ class Roster:
                 self._push(after.item or RosterItem(contact.bare, subscription="remove"))
                 await self._account.host.bus.fire(RosterChanged(self._account, contact))
             return before, after
-        finally:
-            self._lock.release()
 
     async def replace(self, items: Mapping[str, RosterItem]) -> list[tuple[JID, Entry, Entry]]:
         """Have these items, by their bare JIDs, and no others: on disk, then here, then pushed one by one. Returns the
         contacts that are other than before, with both entries of each. Raises `StorageError`, with nothing changed."""
-        await self._lock.acquire()
-        try:
+        async with self._lock:
             changed = [jid for jid in {**self.items, **items} if self.items.get(jid) != items.get(jid)]
             if not changed:
                 return []
@@ -177,8 +173,6 @@ class Roster:
                 self._push(items.get(jid) or RosterItem(jid, subscription="remove"))
                 await self._account.host.bus.fire(RosterChanged(self._account, contact))
             return changes
-        finally:
-            self._lock.release()
 
     def _size_with(self, before: Entry, after: Entry) -> int:
         """How many bytes the items have with `after` in place of `before`. Raises `StanzaError` where the roster

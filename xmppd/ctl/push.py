@@ -10,6 +10,7 @@ from xmppd.core.accounts import Account
 from xmppd.modules.cloud_notify import registrations
 from xmppd.modules.cloud_notify.outbox import Outbox
 from xmppd.modules.cloud_notify.registrations import Registration, Registrations
+from xmppd.wire import ns
 from xmppd.wire.delay import stamp
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
@@ -45,9 +46,8 @@ async def test(account: Account) -> list[dict[str, Any]]:
 
 async def _test(account: Account, entry: Registration) -> dict[str, Any]:
     host = account.host
-    body = tag("body", None, TEXT)
-    children = [("jabber:client", "body", 0, len(body))]
-    message = Stanza("message", {"type": "chat"}, body, children, sender=host.jid, to=account.jid)
+    message = Stanza("message", {"type": "chat"}, sender=host.jid, to=account.jid)
+    message = message.extended(ns.CLIENT, "body", tag("body", None, TEXT))
     error, _ = await host.service(Outbox).publish(account, entry, message, True, 1)
     return {
         "id": entry.id, "jid": entry.jid, "node": entry.node, "error": None if error is None else str(error),

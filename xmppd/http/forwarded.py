@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from xmppd.core.proxies import Network, address_of, is_trusted
+from xmppd.core.peers import Network, address, is_trusted
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PAIR = re.compile(rf'[ \t]*(?:({_NAME})=({_NAME}|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
@@ -82,8 +82,8 @@ def _address(node: str) -> str:
     if not node:
         return ""
     if _BARE_IPV6.fullmatch(node):
-        return address_of(node)
+        return str(address(node))
     found = _NODE.fullmatch(node)
     if found is None:
         raise ValueError("a proxy names an address that is none")
-    return "" if found[3] else address_of(found[1] or found[2])
+    return "" if found[3] else str(address(found[1] or found[2]))

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from xmppd.config import Addresses, Duration, Integer, Option, Ports, Scope, Size
 from xmppd.core.clock import Timer
 from xmppd.core.http import Handle, HttpRequest, HttpResponse, Route, host_name
-from xmppd.core.proxies import TRUSTED_PROXIES
+from xmppd.core.peers import TRUSTED_PROXIES
 from xmppd.core.server import Server
 from xmppd.http.forwarded import client_of
 
@@ -138,8 +138,7 @@ class Channel(_Channel):
             headers[name.decode("latin-1").lower()] = [value.decode("latin-1") for value in values]
         peer = str(getattr(self.transport.getPeer(), "host", ""))
         request = HttpRequest(
-            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"), peer, peer,
-            self.factory.secure, headers,
+            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"), peer, peer, headers
         )  # fmt: skip
         found = self.factory.admit(request, self.length)
         if isinstance(found, HttpResponse):
@@ -191,15 +190,14 @@ def _headers(response: HttpResponse) -> dict[str, str]:
 
 
 class Site(_Factory):
-    """Answers on the HTTP ports; another one with `secure` on those for HTTPS."""
+    """Answers on the ports for HTTP and for HTTPS."""
 
     protocol = Channel
     noisy = False
 
-    def __init__(self, server: Server, secure: bool) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__(timeout=server.settings[IDLE_TIMEOUT], reactor=server.clock)
         self.server = server
-        self.secure = secure
         self.connections: set[Channel] = set()
         self.logger = Logger(namespace="xmppd.http")
 
@@ -266,16 +264,15 @@ class HttpService:
     """The site on its ports. `reactor` is for the sockets, `certificates` for HTTPS."""
 
     def __init__(self, server: Server, certificates: Any, reactor: Any) -> None:
-        self.plain = Site(server, secure=False)
-        self.secure = Site(server, secure=True)
+        self._site = Site(server)
         contexts: Any = _Contexts(certificates, next(iter(server.hosts)))
         clock: Any = server.clock
-        self._tls = TLSMemoryBIOFactory(contexts, False, self.secure, clock=clock)
+        self._tls = TLSMemoryBIOFactory(contexts, False, self._site, clock=clock)
         self._reactor = reactor
 
     def accepted(self, sock: socket.socket, peer: str) -> None:
         """Somebody has connected to an ordinary port."""
-        self._adopt(sock, self.plain)
+        self._adopt(sock, self._site)
 
     def accepted_tls(self, sock: socket.socket, peer: str) -> None:
         """Somebody has connected to a port for HTTPS."""
@@ -287,5 +284,4 @@ class HttpService:
 
     def shut_down(self) -> None:
         """Close what is open."""
-        self.plain.shut_down()
-        self.secure.shut_down()
+        self._site.shut_down()

@@ -163,8 +163,7 @@ async def block(request: Request) -> None:
         raise StanzaError("not-allowed", "nobody can block themselves")
     wanted = frozenset(jid.full for jid in items)
     record = account.get(Blocklist)
-    await record.lock.acquire()
-    try:
+    async with record.lock:
         new = wanted - record.items
         limit = account.host.settings[MAX_BLOCKED_JIDS]
         if new and len(record.items) + len(new) > limit:
@@ -174,8 +173,6 @@ async def block(request: Request) -> None:
         await _say_goodbye(account, new)  # while it may still go out
         record.items |= new
         await _forget_requests(account, new)
-    finally:
-        record.lock.release()
     _log_reports(account, items)
     _push(account, "block", sorted(wanted))
 
@@ -189,15 +186,12 @@ async def unblock(request: Request) -> None:
         raise StanzaError("bad-request", "only an empty element unblocks everybody")
     wanted = frozenset(jid.full for jid in items)
     record = account.get(Blocklist)
-    await record.lock.acquire()
-    try:
+    async with record.lock:
         gone = record.items & wanted if items else record.items
         data = account.host.server.store.data
         await _all(data.delete(account.id, KIND, _key(jid)) for jid in gone)
         record.items -= gone
         await _say_hello(account, gone)
-    finally:
-        record.lock.release()
     _push(account, "unblock", sorted(wanted))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xmppd.core.bus import Stage
+from xmppd.core.encryption import ENCRYPTED
 from xmppd.core.events import Arriving, Sent
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
@@ -31,10 +32,9 @@ class Enabled:
 
 # What makes a message of no other merit worth a copy (section 6.1): receipts, chat markers, chat states, encrypted
 # content and calls; and invitations to rooms, direct and mediated.
-_NAMESPACES = frozenset({
-    ns.RECEIPTS, ns.CHAT_STATES, ns.CHAT_MARKERS, ns.ENCRYPTION, ns.OMEMO_LEGACY, ns.OMEMO, ns.JINGLE_MESSAGE,
-    ns.CONFERENCE, ns.OPENPGP,
-})  # fmt: skip
+_NAMESPACES = {xmlns for xmlns, _ in ENCRYPTED} | {
+    ns.RECEIPTS, ns.CHAT_STATES, ns.CHAT_MARKERS, ns.ENCRYPTION, ns.JINGLE_MESSAGE, ns.CONFERENCE,
+}  # fmt: skip
 
 
 def setup(host: Host) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from xmppd.core.bus import Stage
+from xmppd.core.encryption import ENCRYPTED
 from xmppd.core.events import Pushing, PushRegistering
 from xmppd.core.host import Host
 from xmppd.wire import ns
@@ -29,10 +30,7 @@ MAX_SIZE = 4096  # bytes that it may ask for: no push service takes more
 MAX_DIGITS = 9  # of that number
 SECURE_MESSAGE = "You have received an encrypted message"  # what is shown of one that only the client can read
 
-_ENCRYPTED = frozenset({
-    (ns.ENCRYPTION, "encryption"), (ns.OMEMO_LEGACY, "encrypted"), ("urn:xmpp:omemo:0", "encrypted"),
-    ("urn:xmpp:omemo:1", "encrypted"), (ns.OMEMO, "encrypted"), (ns.OPENPGP, "openpgp"), (ns.OPENPGP_LEGACY, "x"),
-})  # fmt: skip
+_ENCRYPTED = ENCRYPTED | {(ns.ENCRYPTION, "encryption")}
 
 
 def setup(host: Host) -> None:
@@ -137,7 +135,7 @@ def _text(stanza: Stanza | None) -> str:
         return ""
     if any(child[:2] in _ENCRYPTED for child in stanza.children):
         return SECURE_MESSAGE
-    return next((str(body) for body in stanza.tree.elements(stanza.xmlns, "body")), "")
+    return next((text for body in stanza.tree.elements(stanza.xmlns, "body") if (text := str(body))), "")
 
 
 def _call(stanza: Stanza | None) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from xmppd.core.events import AccountLoading, Bound, Ended, Resumed
 from xmppd.core.host import Host
 from xmppd.core.http import FetchError, HttpRequest, HttpResponse, json_response, refuse_strangers
 from xmppd.core.roster import MAX_ROSTER_ITEMS, Entry, Roster, RosterStore
+from xmppd.core.session import Session
 from xmppd.storage import Roster as StoredRoster
 from xmppd.storage import RosterItem, StorageError
 from xmppd.wire.errors import StanzaError
@@ -130,43 +131,37 @@ class BackendRosters:
 async def bound(event: Bound) -> None:
     """The roster is there before the client is told that it is bound. Raises `StanzaError` where there is none, not
     even one of before."""
-    account = event.session.account
-    backend = account.get(Backend)
-    await backend.lock.acquire()
-    try:
-        if not backend.current:
-            await _update(account)
-            backend.current = True
-    except (FetchError, StorageError) as error:
-        account.host.log.error("{session}: the roster of {user} could not be fetched: {error}",
-                               session=event.session.id, user=account.jid.bare, error=str(error))  # fmt: skip
-        if not backend.ever:
-            raise StanzaError("resource-constraint", "the contacts cannot be loaded now") from None
-    finally:
-        backend.lock.release()
+    await _catch_up(event.session)
+    if not event.session.account.get(Backend).ever:
+        raise StanzaError("resource-constraint", "the contacts cannot be loaded now")
 
 
 def resumed(event: Resumed) -> None:
     """A session of the last process goes on: the backend may have changed meanwhile."""
-    account = event.session.account
-    if not account.get(Backend).current:
-        account.host.server.tasks.start(_catch_up(account), "fetching a roster")
+    session = event.session
+    if not session.account.get(Backend).current:
+        session.host.server.tasks.start(_catch_up_and_tell(session), "fetching a roster")
 
 
-async def _catch_up(account: Account) -> None:
+async def _catch_up_and_tell(session: Session) -> None:
+    await tell([(session.account, await _catch_up(session))])
+
+
+async def _catch_up(session: Session) -> Changes:
+    """Fetch the roster, unless that was done since the user has a session; where that fails the log says so."""
+    account = session.account
     backend = account.get(Backend)
-    await backend.lock.acquire()
-    changes: Changes = []
-    try:
-        if not backend.current:
+    async with backend.lock:
+        if backend.current:
+            return []
+        try:
             changes = await _update(account)
-            backend.current = True
-    except (FetchError, StorageError) as error:
-        account.host.log.error("the roster of {user} could not be fetched: {error}",
-                               user=account.jid.bare, error=str(error))  # fmt: skip
-    finally:
-        backend.lock.release()
-    await tell([(account, changes)])
+        except (FetchError, StorageError) as error:
+            session.log.error("{session}: the roster of {user} could not be fetched: {error}",
+                              session=session.id, user=account.jid.bare, error=str(error))  # fmt: skip
+            return []
+        backend.current = True
+        return changes
 
 
 def ended(event: Ended) -> None:
@@ -185,11 +180,8 @@ async def _update(account: Account) -> Changes:
     settings = host.settings
     url = settings[URL].replace("%s", quote(account.jid.local, safe=""))
     slots = host.service(Slots)
-    await slots.acquire()
-    try:
+    async with slots:
         data = await host.server.fetch(url, "application/json", settings[TIMEOUT], settings[MAX_SIZE])
-    finally:
-        slots.release()
     items = read_roster(data, account.jid, settings[MAX_ROSTER_ITEMS])
     changes = await account.get(Roster).replace(items)
     backend = account.get(Backend)
@@ -293,16 +285,15 @@ async def _refresh_one(host: Host, name: str) -> tuple[Account, Changes] | tuple
     if account is None:
         return ()
     backend = account.get(Backend)
-    await backend.lock.acquire()
-    try:
-        changes = await _update(account)
+    async with backend.lock:
+        try:
+            changes = await _update(account)
+        except (FetchError, StorageError) as error:
+            host.log.error("the roster of {user} could not be fetched: {error}",
+                           user=account.jid.bare, error=str(error))  # fmt: skip
+            return None
         backend.current = bool(account.sessions)
         return account, changes
-    except (FetchError, StorageError) as error:
-        host.log.error("the roster of {user} could not be fetched: {error}", user=account.jid.bare, error=str(error))
-        return None
-    finally:
-        backend.lock.release()
 
 
 # ---- who sees whom

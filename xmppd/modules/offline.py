@@ -154,8 +154,7 @@ async def deliver(event: BecomingAvailable) -> None:
     """Hand over what waits, in order; also what was stored while this was being done."""
     session = event.session
     waiting = session.account.get(Waiting)
-    await waiting.lock.acquire()
-    try:
+    async with waiting.lock:
         last = 0
         while True:
             seen = waiting.stored
@@ -172,8 +171,6 @@ async def deliver(event: BecomingAvailable) -> None:
             if session.ended or (len(messages) < PAGE and waiting.stored == seen):
                 return
             last = messages[-1].id if messages else last
-    finally:
-        waiting.lock.release()
 
 
 def _chunks(messages: list[OfflineMessage]) -> Iterator[list[OfflineMessage]]:

@@ -81,11 +81,10 @@ async def change(request: Request) -> None:
         content = b"" if is_empty else serialise(element, ns.PRIVATE)
         new[key_of(element)] = new.get(key_of(element), b"") + content
     record = account.get(Sizes)
-    await record.lock.acquire()
     try:
-        await _keep(account, record, new)
+        async with record.lock:
+            await _keep(account, record, new)
     finally:
-        record.lock.release()
         await account.host.bus.fire(PrivateDataChanged(account))
 
 

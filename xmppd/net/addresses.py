@@ -25,6 +25,7 @@ LIMIT_AUTH_PERIOD = Option(
 OPTIONS = (MAX_UNAUTHENTICATED, LIMIT_AUTH_MAX, LIMIT_AUTH_PERIOD)
 
 MAX_DELAY = 8.0  # seconds; more would only keep sockets open for the attacker
+TOO_MANY = "too many streams of this address are not authenticated yet"
 REMEMBERED = 10_000  # addresses with failures; beyond it the oldest is forgotten
 
 

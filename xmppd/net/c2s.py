@@ -25,7 +25,7 @@ from xmppd.core.clients import Login
 from xmppd.core.host import Host
 from xmppd.core.session import Session
 from xmppd.net import bind
-from xmppd.net.addresses import MAX_UNAUTHENTICATED
+from xmppd.net.addresses import MAX_UNAUTHENTICATED, TOO_MANY
 from xmppd.net.authentication import Authentication
 from xmppd.net.features import after_login, before_login
 from xmppd.net.header import addressed_host, claimed_sender, header_bytes
@@ -190,7 +190,7 @@ class ClientStream:
         self._ahead = self._header(attributes.get("from"))
         self.sender = claimed_sender(attributes.get("from"), host.domain)
         if not self.admitted:
-            raise StreamError("policy-violation", "too many streams of this address are not authenticated yet")
+            raise StreamError("policy-violation", TOO_MANY)
         self.state = State.AUTHENTICATED if self.account_name is not None else State.OPEN
         if self.state is State.OPEN and self._may_authenticate():
             self._authentication = authentication = Authentication(self, host)

@@ -21,7 +21,7 @@ from xmppd.config import Addresses as AddressesKind
 from xmppd.config import Choice, Option, Ports, Scope, Settings, Size, Text
 from xmppd.core.iq import check_iq
 from xmppd.core.server import Server
-from xmppd.net.addresses import MAX_UNAUTHENTICATED, Addresses
+from xmppd.net.addresses import MAX_UNAUTHENTICATED, TOO_MANY, Addresses
 from xmppd.net.c2s import C2S_TIMEOUT, MAX_ATTRIBUTES, STANZA_DEPTH_LIMIT, STANZA_ELEMENTS_LIMIT, STANZA_SIZE_LIMIT
 from xmppd.net.connection import Connection, Flusher
 from xmppd.net.header import header_bytes
@@ -59,7 +59,6 @@ OPTIONS = (COMPONENT_PORTS, COMPONENT_INTERFACES, SECRET, CONFLICT_RESOLVE, MAX_
 
 MAX_BACKLOG = 64  # stanzas of a component that wait for one that takes long; beyond it the component waits as well
 WINDOW = 64 * 1024  # bytes that are on their way; what comes then waits here, where it can still be given back
-TOO_MANY = "too many streams of this address are not authenticated yet"
 STANZA_WEIGHT = 500  # bytes of memory that the smallest stanza takes
 
 

@@ -16,6 +16,8 @@ BACKLOG = 1024
 ACCEPTS_A_TURN = 64  # so that a flood of connections does not hold up those who are connected
 DEAD_PEER_MS = 120_000  # after this long without an answer to anything sent the kernel gives a peer up
 
+Accepted = Callable[[socket.socket, str], None]  # takes a connection, with its peer's address
+
 
 class PortUnusable(Exception):
     """An address and port cannot be listened on; one line that says why. `no_such_address`: the machine has no
@@ -52,7 +54,7 @@ def bind(address: str, port: int) -> socket.socket:
 class Listener:
     """Accepts connections on a socket and hands each to `accepted`, with its peer's address."""
 
-    def __init__(self, reactor: Any, sock: socket.socket, accepted: Callable[[socket.socket, str], None]) -> None:
+    def __init__(self, reactor: Any, sock: socket.socket, accepted: Accepted) -> None:
         self._reactor = reactor
         self.socket = sock
         self._accepted = accepted

@@ -8,7 +8,6 @@ the connection as if the client had made it.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -16,8 +15,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xmppd.config import Option, Ports, Scope, Settings
-from xmppd.core.proxies import TRUSTED_PROXIES, address_of, is_trusted
+from xmppd.core.peers import TRUSTED_PROXIES, address, is_trusted
 from xmppd.net.c2s import C2S_TIMEOUT
+from xmppd.net.listeners import Accepted
 
 PROXY_PROTOCOL_PORTS = Option(
     "proxy_protocol_ports", Ports(), "",
@@ -31,8 +31,6 @@ V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 SHORTEST = len(b"PROXY UNKNOWN\r\n")  # no header of either version is shorter
 LONGEST_V1 = 107
 LONGEST_V2 = 4096  # of what follows the first 16 bytes; addresses take 12 or 36, the rest says more of the connection
-
-Accepted = Callable[[socket.socket, str], None]
 
 
 def missing(head: bytes) -> int:
@@ -68,14 +66,14 @@ def _source_v1(head: bytes) -> str | None:
         return None
     if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
         raise ValueError("its PROXY header names no addresses")
-    for address in words[2:4]:
-        if (":" in address) != (words[1] == "TCP6") or "%" in address:
+    for word in words[2:4]:
+        if (":" in word) != (words[1] == "TCP6") or "%" in word:
             raise ValueError("its PROXY header has an address of another kind")
-        address_of(address)
+        address(word)
     for port in words[4:6]:
         if not (port.isdecimal() and len(port) <= 5 and int(port) < 65536):
             raise ValueError("its PROXY header names no port")
-    return address_of(words[2])
+    return str(address(words[2]))
 
 
 def _source_v2(head: bytes) -> str | None:
@@ -88,7 +86,7 @@ def _source_v2(head: bytes) -> str | None:
     if size is None or len(head) < 16 + 2 * size + 4:
         raise ValueError("its PROXY header names no addresses")
     packed = head[16 : 16 + size]
-    return address_of(socket.inet_ntop(socket.AF_INET if size == 4 else socket.AF_INET6, packed))
+    return str(address(socket.inet_ntop(socket.AF_INET if size == 4 else socket.AF_INET6, packed)))
 
 
 class BehindProxy:

@@ -13,7 +13,7 @@ from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.events import AccountRemoved, ClientRevoked, PasswordChanged
 from xmppd.core.server import Server
-from xmppd.net.addresses import Addresses
+from xmppd.net.addresses import TOO_MANY, Addresses
 from xmppd.net.c2s import ClientStream, State
 from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
@@ -78,9 +78,9 @@ class ClientService:
         stream = self.stream(connection, direct_tls)
         connection.start(stream)
         if not stream.admitted and direct_tls:
-            connection.abort("too many streams of this address are not authenticated yet")
+            connection.abort(TOO_MANY)
         elif not stream.admitted:
-            stream.end(StreamError("policy-violation", "too many streams of this address are not authenticated yet"))
+            stream.end(StreamError("policy-violation", TOO_MANY))
         elif direct_tls:
             connection.start_tls(self.certificates.context(next(iter(self.server.hosts))))
 

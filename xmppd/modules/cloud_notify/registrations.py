@@ -196,8 +196,7 @@ async def enable(request: Request) -> None:
     if size > limit:
         raise StanzaError("not-acceptable", f"a registration has {limit} bytes at most")
     record = account.get(Registrations)
-    await record.lock.acquire()
-    try:
+    async with record.lock:
         if session.ended:  # perhaps since its access was revoked
             raise StanzaError("not-allowed", "the session is over")
         await _put(account, entry)
@@ -208,8 +207,6 @@ async def enable(request: Request) -> None:
         surplus = len(record.known) - account.host.settings[MAX_DEVICES]
         oldest = sorted(record.known.values(), key=lambda other: (other is entry, other.enabled))[: max(surplus, 0)]
         await _remove(account, oldest, "another client has taken its place")
-    finally:
-        record.lock.release()
 
 
 def _address(request: Request) -> JID:
@@ -240,22 +237,16 @@ async def disable(request: Request) -> None:
     assert account is not None
     jid, node = _address(request), request.payload.getAttribute("node")
     record = account.get(Registrations)
-    await record.lock.acquire()
-    try:
+    async with record.lock:
         wanted = [entry for entry in record.known.values() if entry.jid == jid.full and node in (None, entry.node)]
         await _remove(account, wanted, "its client does not want it any more")
-    finally:
-        record.lock.release()
 
 
 async def remove(account: Account, entries: Iterable[Registration], why: str) -> None:
     """Forget registrations, as far as they are still there. Raises `StorageError`: then they are."""
     record = account.get(Registrations)
-    await record.lock.acquire()
-    try:
+    async with record.lock:
         await _remove(account, [entry for entry in entries if record.known.get(entry.id) is entry], why)
-    finally:
-        record.lock.release()
 
 
 async def _remove(account: Account, entries: list[Registration], why: str) -> None:
@@ -293,23 +284,17 @@ def revoked(event: ClientRevoked) -> None:
 
 async def _revoke(account: Account, keys: frozenset[str]) -> None:
     record = account.get(Registrations)
-    await record.lock.acquire()  # behind those that are being written
-    try:
+    async with record.lock:  # behind those that are being written
         gone = [entry for entry in record.known.values() if key_of(entry.client) in keys]
         await _remove(account, gone, "the access of its client was revoked")
-    finally:
-        record.lock.release()
 
 
 async def password_changed(event: PasswordChanged) -> None:
     """Whoever had access by the old password is not told of what comes, until that client has logged in again."""
     record = event.account.get(Registrations)
-    await record.lock.acquire()
-    try:
+    async with record.lock:
         for entry in record.known.values():
             _suspend(event.account, entry, event.by is None or entry.client != client_of(event.by))
-    finally:
-        record.lock.release()
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import hashlib
 
 from xmppd.config import Boolean, Option, Text
 from xmppd.core.accounts import Account
+from xmppd.core.encryption import ENCRYPTED
 from xmppd.core.roster import Roster
 from xmppd.core.routing import is_of_the_moment, message_type
 from xmppd.modules.cloud_notify.registrations import MARK, Registration
@@ -31,11 +32,7 @@ OPTIONS = (WITH_BODY, WITH_SENDER, IMPORTANT_BODY)
 SUMMARY = "summary"  # the key of the form among the elements of a notification
 MAX_BODY = 4096  # bytes of a text that are sent; what reaches a phone has 4 KiB in all
 
-# Encrypted content, in every namespace that clients have used for it, and a call.
-_IMPORTANT = frozenset({
-    (ns.OMEMO_LEGACY, "encrypted"), ("urn:xmpp:omemo:0", "encrypted"), ("urn:xmpp:omemo:1", "encrypted"),
-    (ns.OMEMO, "encrypted"), (ns.OPENPGP, "openpgp"), (ns.OPENPGP_LEGACY, "x"), (ns.JINGLE_MESSAGE, "propose"),
-})  # fmt: skip
+_IMPORTANT = ENCRYPTED | {(ns.JINGLE_MESSAGE, "propose")}
 
 
 def is_urgent(stanza: Stanza) -> bool:

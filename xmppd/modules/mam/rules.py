@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from xmppd.core.encryption import ENCRYPTED
 from xmppd.core.routing import is_invitation, message_type
 from xmppd.wire import ns
 from xmppd.wire.stanza import Stanza
 
 # What is worth keeping in a message without a body: receipts and markers, which other devices show; encrypted content;
 # calls; invitations to rooms; reactions and retractions; and a subject, which some send instead of a body.
-_WORTH = frozenset({
+_WORTH = ENCRYPTED | {
     (ns.CLIENT, "body"), (ns.SERVER, "body"), (ns.CLIENT, "subject"), (ns.SERVER, "subject"),
     (ns.RECEIPTS, "received"), (ns.CHAT_MARKERS, "received"), (ns.CHAT_MARKERS, "displayed"),
-    (ns.CHAT_MARKERS, "acknowledged"), (ns.ENCRYPTION, "encryption"), (ns.OMEMO_LEGACY, "encrypted"),
-    (ns.OMEMO, "encrypted"), (ns.OPENPGP, "openpgp"), (ns.OPENPGP_LEGACY, "x"), (ns.CONFERENCE, "x"),
+    (ns.CHAT_MARKERS, "acknowledged"), (ns.ENCRYPTION, "encryption"), (ns.CONFERENCE, "x"),
     (ns.REACTIONS, "reactions"), (ns.RETRACTION, "retract"),
-})  # fmt: skip
+}  # fmt: skip
 
 
 def worth_archiving(stanza: Stanza) -> bool:
