@@ -18,6 +18,7 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 from tests.conversations.process import PATIENCE
 from tests.support.world import Wire, World
+from xmppd.net.framing import TCP
 
 PUBSUB = "{http://jabber.org/protocol/pubsub}"
 PUSH = "{urn:xmpp:push:0}"
@@ -109,7 +110,7 @@ class Bridge:
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = SocketWire(self, writer, True)  # as if under TLS, which is not what this is about
-        await self._carry(reader, writer, self.world.service.stream(wire, False))
+        await self._carry(reader, writer, self.world.service.stream(wire, TCP))
 
     async def _component(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._carry(reader, writer, self.world.components.stream(SocketWire(self, writer, False)))

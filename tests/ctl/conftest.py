@@ -41,8 +41,8 @@ https_ports =
 class Clients:
     """The part of the service for clients that commands ask."""
 
-    def counts(self) -> dict[str, int]:
-        return {"bound": 2, "opened": 1}
+    def counts(self) -> dict[str, dict[str, int]]:
+        return {"c2s": {"bound": 2, "opened": 1}}
 
 
 class World:

@@ -175,7 +175,7 @@ def test_status(world: World) -> None:
     assert status["version"] == __version__
     assert status["uptime_seconds"] == 90
     assert status["sessions"] == 0
-    assert status["streams"] == {"bound": 2, "opened": 1}
+    assert status["streams"] == {"c2s": {"bound": 2, "opened": 1}}
     assert status["hosts"] == {"example.org": {"accounts": 1}, "example.com": {"accounts": 0}}
     assert status["store"]["groups"] >= 1
     assert status["store"]["rows"] >= 1

@@ -173,10 +173,10 @@ def test_shutting_down_waits_for_the_last_words(folder: Path) -> None:
 def test_counts(folder: Path) -> None:
     site = Site(folder)
     peer = site.connect()
-    assert site.service.counts() == {"header": 1}
+    assert site.service.counts() == {"c2s": {"header": 1}}
     peer.send(OPEN)
     site.expects(peer, b"</stream:features>")
-    assert site.service.counts() == {"open": 1}
+    assert site.service.counts() == {"c2s": {"open": 1}}
     peer.send(plain().encode())
     assert b"<policy-violation" in site.expects(peer, b"</stream:stream>")
     peer.close()

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.testing import StringTransport
 
-from tests.support.world import World
+from tests.support.world import Wire, World
 from xmppd.core.http import FetchError
-from xmppd.http.site import Channel, Site
+from xmppd.http.site import Site
 
 
 class Answer:
@@ -35,29 +33,42 @@ class Answer:
 class Connection:
     """A program that is connected to the site."""
 
-    def __init__(self, world: World, peer: str = "127.0.0.1", site: Site | None = None) -> None:
+    def __init__(
+        self, world: World, peer: str = "127.0.0.1", site: Site | None = None, *, secure: bool = False,
+        bindings: dict[str, bytes] | None = None,
+    ) -> None:  # fmt: skip
         self.world = world
         self.site = site or Site(world.server)
-        self.channel: Channel = self.site.buildProtocol(IPv4Address("TCP", peer, 40000))
-        self.transport = StringTransport(peerAddress=IPv4Address("TCP", peer, 40000))
-        self.channel.makeConnection(self.transport)
+        self.wire = Wire(peer, secure, bindings or {})
+        self.channel = self.site.connect(self.wire)  # type: ignore[arg-type]
         self._seen = 0
 
     def sends(self, data: bytes) -> None:
         """Send bytes, and let the server do what it does with them."""
-        self.channel.dataReceived(data)
+        self.sends_only(data)
+        self.world.settle()
+
+    def sends_only(self, data: bytes) -> None:
+        """As `sends`; what waits for its turn goes on waiting."""
+        if not self.wire.closed:
+            self.wire.receiver.data_received(data)
+
+    def breaks(self) -> None:
+        """The connection is gone."""
+        self.wire.closed = True
+        self.wire.receiver.connection_lost("the network broke")
         self.world.settle()
 
     def received(self) -> bytes:
         """What has come since the last look."""
-        data = self.transport.value()[self._seen :]
+        data = self.wire.written[self._seen :]
         self._seen += len(data)
         return data
 
     @property
     def closed(self) -> bool:
         """Whether the server has closed the connection."""
-        return self.transport.disconnecting or self.transport.disconnected
+        return self.wire.closed
 
 
 def request(

@@ -25,6 +25,7 @@ from xmppd.auth.credentials import make
 from xmppd.config import load_bytes
 from xmppd.core.server import Server
 from xmppd.net.component import ComponentService
+from xmppd.net.framing import TCP, TLS_FIRST
 from xmppd.net.service import ClientService
 from xmppd.service import add_hosts
 from xmppd.storage import Store
@@ -65,12 +66,19 @@ class Wire:
         self.tls_started = False
         self.stuck = False  # a client that does not read: nothing drains
         self._drained: list[Any] = []
+        self.receiver: Any = None  # of an HTTP connection; streams are given what is received by who plays their client
+
+    def start(self, receiver: Any) -> None:
+        self.receiver = receiver
 
     def write(self, data: bytes) -> None:
         if not self.closed:
             self.written += data
             if self.stuck:
                 self.unsent += len(data)
+
+    def keep_alive(self) -> None:
+        self.write(b" ")
 
     def start_tls(self, context: Any) -> None:
         self.tls_started = self.secure = True
@@ -201,7 +209,8 @@ class World:
         direct_tls: bool = False,
     ) -> Player:  # fmt: skip
         """A client that has connected and said nothing yet."""
-        return Player(self, Wire(peer, secure, bindings or {}), direct_tls)
+        wire = Wire(peer, secure, bindings or {})
+        return Player(self, wire, self.service.stream(wire, TLS_FIRST if direct_tls else TCP))
 
     def component(self, domain: str, secret: str = "secret") -> Component:
         """A component that has connected, and serves its domain."""
@@ -358,6 +367,26 @@ class Peer:
         """All that ever came, as it came."""
         return self.wire.written
 
+    def by_turns(self) -> list[bytes]:
+        """What comes from now on, by the turns of the reactor in which it was written: a connection sends that at
+        once."""
+        turns: list[bytes] = []
+        written: list[bytes] = []
+        write = self.wire.write
+
+        def flush() -> None:
+            turns.append(b"".join(written))
+            written.clear()
+
+        def note(data: bytes) -> None:
+            if not written:
+                self.world.clock.callLater(0, flush)
+            written.append(data)
+            write(data)
+
+        self.wire.write = note  # type: ignore[method-assign]
+        return turns
+
     def _read(self) -> None:
         new, self._seen = self.wire.written[self._seen :], len(self.wire.written)
         for event in self._parser.feed(new):
@@ -372,9 +401,6 @@ class Peer:
 
 class Player(Peer):
     """One client."""
-
-    def __init__(self, world: World, wire: Wire, direct_tls: bool) -> None:
-        super().__init__(world, wire, world.service.stream(wire, direct_tls))
 
     def authenticate(self, user: str, host: str, password: str) -> None:
         """Open a stream and log in by PLAIN."""

@@ -19,20 +19,30 @@ from xmppd.core.peers import address
 @dataclass(slots=True)
 class HttpRequest:
     """A request. `path` is what stands before a question mark, as it came; `peer` is the address of the other end of
-    the connection, `client` of who asks, which is somebody else where a trusted proxy says so; names of `headers` are
-    in small letters; `body` is empty until it was admitted."""
+    the connection, `client` of who asks, which is somebody else where a trusted proxy says so; `secure`: it came by
+    https, as far as this server or a trusted proxy knows; `proxied`: through a proxy, as far as anybody says; names of
+    `headers` are in small letters; `body` is empty until it was admitted; `lost` is called when there is nobody left to
+    answer."""
 
     method: str
     path: str
     peer: str
     client: str
+    secure: bool
     headers: Mapping[str, list[str]]
+    proxied: bool = False
     body: bytes = b""
+    lost: Callable[[], None] | None = None
 
     def header(self, name: str) -> str | None:
         """The value of a header that is there once; None where it is not there, or several times."""
         values = self.headers.get(name, [])
         return values[0] if len(values) == 1 else None
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether a header says that somebody passes it on."""
+        return any(name.startswith("x-forwarded-") or name in _FORWARDED for name in self.headers)
 
     @property
     def is_loopback(self) -> bool:
@@ -45,12 +55,14 @@ class HttpRequest:
 
 @dataclass(slots=True)
 class HttpResponse:
-    """An answer; `type` is that of the body."""
+    """An answer; `type` is that of the body. Where there is `takes_over`, nothing else of it counts: that is given the
+    connection, answers by itself, and returns who receives what comes from now on."""
 
     status: int
     body: bytes = b""
     type: str = "text/plain; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
+    takes_over: Callable[[Any], Any] | None = None
 
 
 def json_response(status: int, value: Any) -> HttpResponse:
@@ -64,11 +76,13 @@ Handle = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
 @dataclass(slots=True)
 class Route:
-    """Who answers a method of a path. `admit` may refuse; `max_body` is in bytes."""
+    """Who answers a method of a path. `admit` may refuse; `max_body` is in bytes; `cors`: pages of every origin may
+    read the answer."""
 
     handle: Handle
     admit: Admit
     max_body: int
+    cors: bool
 
 
 class HttpRoutes:
@@ -77,12 +91,15 @@ class HttpRoutes:
     def __init__(self) -> None:
         self._routes: dict[str, dict[str, Route]] = {}
 
-    def on(self, method: str, path: str, handle: Handle, admit: Admit = lambda _: None, max_body: int = 0) -> None:
-        """Let `handle` answer; `ValueError` where somebody does already."""
+    def on(
+        self, method: str, path: str, handle: Handle, admit: Admit = lambda _: None, max_body: int = 0,
+        *, cors: bool = False,
+    ) -> None:  # fmt: skip
+        """Let `handle` answer; `ValueError` where somebody does already. See `Route`."""
         routes = self._routes.setdefault(path, {})
         if method in routes:
             raise ValueError(f"{method} {path} is answered already")
-        routes[method] = Route(handle, admit, max_body)
+        routes[method] = Route(handle, admit, max_body, cors)
 
     def find(self, path: str) -> dict[str, Route]:
         """Who answers a path, by method; nobody for one that is not there."""
@@ -105,11 +122,10 @@ def refuse_strangers(request: HttpRequest, domains: Collection[str], secret: str
         return HttpResponse(401, b"this takes the secret\n", headers={"WWW-Authenticate": "Bearer"})
     if not request.is_loopback:
         return HttpResponse(404, b"there is nothing here\n")
-    forwarded = any(name.startswith("x-forwarded-") or name in _FORWARDED for name in request.headers)
     from_page = "origin" in request.headers or any(
         site not in ("none", "same-origin") for site in request.headers.get("sec-fetch-site", [])
     )
-    if forwarded or from_page or not _is_own_name(request.header("host"), domains):
+    if request.is_forwarded or from_page or not _is_own_name(request.header("host"), domains):
         return HttpResponse(403, b"only programs on this machine may ask for this\n")
     return None
 

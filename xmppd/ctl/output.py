@@ -176,7 +176,8 @@ def _status(result: Any) -> None:
         ["version", result["version"]],
         ["uptime", duration(result["uptime_seconds"])],
         ["sessions", str(result["sessions"])],
-        *([f"streams {state}", str(count)] for state, count in sorted(result["streams"].items())),
+        *([f"streams {kind} {state}", str(count)] for kind, states in sorted(result["streams"].items())
+          for state, count in sorted(states.items())),
         *([f"accounts of {host}", _known(figures["accounts"])] for host, figures in hosts),
         *([f"component {domain}", "connected" if there else "not connected"]
           for domain, there in sorted(result["components"].items())),

@@ -1,4 +1,5 @@
-"""Who asks by way of a proxy: ``Forwarded`` (RFC 7239) and ``X-Forwarded-For``, of ``trusted_proxies`` alone.
+"""Who asks by way of a proxy, and whether by https: ``Forwarded`` (RFC 7239), or ``X-Forwarded-For`` and
+``X-Forwarded-Proto``, of ``trusted_proxies`` alone.
 
 Every proxy puts the address that it was connected from at the end of what is there. So the last one is read first, and
 only as long as who says it is a trusted proxy: whatever stands before was sent by somebody who may write anything.
@@ -33,6 +34,15 @@ def client_of(peer: str, headers: Mapping[str, list[str]], trusted: tuple[Networ
     return found.pop() if found else peer
 
 
+def says_https(headers: Mapping[str, list[str]]) -> bool:
+    """Whether a trusted proxy, whose headers these are, says that the request came by https. Where several say how it
+    came they have to agree: one of them may be the client."""
+    said = [part.strip(" \t").lower() for line in headers.get("x-forwarded-proto", []) for part in line.split(",")]
+    said += [pairs["proto"].lower() for line in headers.get("forwarded", []) for pairs in _elements(line)
+             if "proto" in pairs]  # fmt: skip
+    return bool(said) and all(scheme in ("https", "wss") for scheme in said)
+
+
 def _walk(peer: str, hops: Iterator[str], trusted: tuple[Network, ...]) -> str:
     """The first address that is of no trusted proxy. `hops` are from the last on, ``""`` where one is not told; those
     behind the first address that counts are not even read, since anybody may have written them."""
@@ -53,13 +63,13 @@ def _x_forwarded_for(lines: list[str]) -> Iterator[str]:
 
 def _forwarded(lines: list[str]) -> Iterator[str]:
     for line in reversed(lines):
-        for node in reversed(_nodes(line)):
-            yield _address(node)
+        for pairs in reversed(_elements(line)):
+            yield _address(pairs.get("for", ""))
 
 
-def _nodes(line: str) -> list[str]:
-    """RFC 7239 section 4: the ``for`` of each element; elements are between commas, their pairs between semicolons."""
-    nodes: list[str] = []
+def _elements(line: str) -> list[dict[str, str]]:
+    """RFC 7239 section 4: what each element says; elements are between commas, their pairs between semicolons."""
+    elements: list[dict[str, str]] = []
     pairs: dict[str, str] = {}
     position, delimiter = 0, ","
     while delimiter:
@@ -72,9 +82,9 @@ def _nodes(line: str) -> list[str]:
         pairs[name] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
         position = found.end()
         if delimiter != ";":
-            nodes.append(pairs.get("for", ""))
+            elements.append(pairs)
             pairs = {}
-    return nodes
+    return elements
 
 
 def _address(node: str) -> str:

@@ -7,24 +7,24 @@ and how many connections there are. Whoever may not ask is told so before the bo
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Protocol
+from twisted.internet.address import IPv4Address
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web import http
 from twisted.web.http import RESPONSES
-from zope.interface import implementer
 
 from xmppd.config import Addresses, Duration, Integer, Option, Ports, Scope, Size
 from xmppd.core.clock import Timer
-from xmppd.core.http import Handle, HttpRequest, HttpResponse, Route, host_name
-from xmppd.core.peers import TRUSTED_PROXIES
+from xmppd.core.http import HttpRequest, HttpResponse, Route, host_name
+from xmppd.core.peers import TRUSTED_PROXIES, is_trusted
 from xmppd.core.server import Server
-from xmppd.http.forwarded import client_of
+from xmppd.http.forwarded import client_of, says_https
+from xmppd.http.transport import HttpTransport
+from xmppd.net.certificates import Certificates
+from xmppd.net.connection import Connection, Flusher
+from xmppd.net.service import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT
 
 HTTP_PORTS = Option("http_ports", Ports(), "5280", "Ports for HTTP.", scope=Scope.SERVER, live=False)
 HTTPS_PORTS = Option("https_ports", Ports(), "5281", "Ports for HTTPS.", scope=Scope.SERVER, live=False)
@@ -68,24 +68,35 @@ class Request(_Request):
         """For twisted.web: the request is whole."""
         route, request = self.channel.asked
         request.body = self.content.read()
-        self.channel.factory.server.tasks.start(self._answer(route.handle, request), "an HTTP request")
+        self.channel.factory.server.tasks.start(self._answer(route, request), "an HTTP request")
 
-    async def _answer(self, handle: Handle, request: HttpRequest) -> None:
+    async def _answer(self, route: Route, request: HttpRequest) -> None:
+        site = self.channel.factory
         try:
-            answer = handle(request)
+            answer = route.handle(request)
             response = await answer if isinstance(answer, Awaitable) else answer
-            headers = _headers(response)
+            headers = _headers(response, route)
         except Exception:
-            self.channel.factory.logger.failure("{method} {path} failed", method=request.method, path=request.path)
+            site.logger.failure("{method} {path} failed", method=request.method, path=request.path)
             response = HttpResponse(500)
-            headers = _headers(response)
+            headers = _headers(response, route)
         if self._disconnected:
+            return
+        if response.takes_over is not None:
+            self.channel.hand_over(response.takes_over)
             return
         self.setResponseCode(response.status)
         for name, value in headers.items():
             self.setHeader(name, value)
         self.write(response.body if request.method != "HEAD" else b"")
         self.finish()
+
+    def connectionLost(self, reason: Any) -> None:
+        """For twisted.web: nobody waits for the answer any more."""
+        request = self.channel.asked[1] if self.channel is not None and self.channel.asked else None
+        super().connectionLost(reason)
+        if request is not None and request.lost is not None:
+            request.lost()
 
     def handleContentChunk(self, data: bytes) -> None:
         """For twisted.web: more of the body has come."""
@@ -102,9 +113,11 @@ class Channel(_Channel):
     requestFactory = Request
     totalHeadersSize = MAX_HEAD
     maxHeaders = MAX_HEADERS
-    asked: tuple[Route, HttpRequest]
+    asked: tuple[Route, HttpRequest] | None = None
     refused = False
     factory: Site
+    _buffer: bytes  # of twisted.web: what was read and not looked at ...
+    _dataBuffer: list[bytes]  # ... also while a request is answered
     _deadline: Timer | None = None
 
     def connectionMade(self) -> None:
@@ -136,9 +149,10 @@ class Channel(_Channel):
         headers: dict[str, list[str]] = {}
         for name, values in twisted_request.requestHeaders.getAllRawHeaders():
             headers[name.decode("latin-1").lower()] = [value.decode("latin-1") for value in values]
-        peer = str(getattr(self.transport.getPeer(), "host", ""))
+        peer = str(self.transport.connection.peer)
         request = HttpRequest(
-            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"), peer, peer, headers
+            self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"), peer, peer,
+            self.transport.connection.secure, headers,
         )  # fmt: skip
         found = self.factory.admit(request, self.length)
         if isinstance(found, HttpResponse):
@@ -157,6 +171,13 @@ class Channel(_Channel):
         if not self.refused:
             super().rawDataReceived(data)
 
+    def hand_over(self, takes_over: Callable[[Any], Any]) -> None:
+        """The connection is for something else than HTTP from now on."""
+        self.factory.connections.discard(self)
+        read_ahead = b"".join([*self._dataBuffer, self._buffer])
+        self._dataBuffer, self._buffer = [], b""
+        self.transport.hand_over(takes_over, read_ahead)
+
     def refuse(self, response: HttpResponse) -> None:
         """Answer what was not read to its end, and close."""
         if self.refused:
@@ -164,7 +185,8 @@ class Channel(_Channel):
         self.refused = True
         reason = RESPONSES.get(response.status, b"Refused").decode()
         head = [f"HTTP/1.1 {response.status} {reason}", "Connection: close"]
-        head += [f"{name}: {value}" for name, value in _headers(response).items()]
+        headers = _headers(response, self.asked[0] if self.asked is not None else None)
+        head += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + response.body)
         self.loseConnection()
 
@@ -178,15 +200,30 @@ class Channel(_Channel):
             self._deadline = None
 
 
-def _headers(response: HttpResponse) -> dict[str, str]:
-    """The headers of an answer; nothing of it is to be taken for something else, or kept."""
+def _headers(response: HttpResponse, route: Route | None) -> dict[str, str]:
+    """The headers of an answer; nothing of it is to be taken for something else, shown as a page, or kept."""
     headers = {
         "Content-Type": response.type, "Content-Length": str(len(response.body)), "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store", **response.headers,
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Cache-Control": "no-store",
+        **response.headers,
     }  # fmt: skip
+    if route is not None and route.cors:
+        headers.update(_EVERY_ORIGIN)
     if any("\r" in value or "\n" in value for value in headers.values()):
         raise ValueError("a header has a line end")
     return headers
+
+
+_EVERY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
+
+
+def _preflight(routes: Mapping[str, Route]) -> Route:
+    """What a browser asks before it sends for a page of another origin what a form could not send."""
+    headers = {
+        "Access-Control-Allow-Methods": ", ".join(sorted(method for method, route in routes.items() if route.cors)),
+        "Access-Control-Allow-Headers": "Content-Type", "Access-Control-Max-Age": "86400",
+    }  # fmt: skip
+    return Route(lambda request: HttpResponse(200, headers=headers), lambda request: None, 0, cors=True)
 
 
 class Site(_Factory):
@@ -201,6 +238,14 @@ class Site(_Factory):
         self.connections: set[Channel] = set()
         self.logger = Logger(namespace="xmppd.http")
 
+    def connect(self, connection: Connection) -> Channel:
+        """Somebody has connected: begin to answer."""
+        channel: Channel = self.buildProtocol(IPv4Address("TCP", connection.peer, 0))
+        transport = HttpTransport(connection, channel)
+        connection.start(transport)
+        channel.makeConnection(transport)
+        return channel
+
     def log_request(self, request: HttpRequest, status: int) -> None:
         """Say what was asked for and refused."""
         self.logger.info("{client}: {method} {path}: {status}", client=request.client, method=request.method,
@@ -209,14 +254,17 @@ class Site(_Factory):
     def admit(self, request: HttpRequest, length: int | None) -> Route | HttpResponse:
         """Who answers a request whose body has so many bytes, None where that is not said; or why nobody does."""
         try:
-            request.client = client_of(request.peer, request.headers, self.server.settings[TRUSTED_PROXIES])
+            self._see_through_proxies(request)
         except ValueError as error:
             self.log_request(request, 400)
             return HttpResponse(400, f"{error}\n".encode())
         routes, refused = self._find(request)
         if not routes:
             return HttpResponse(404, b"there is nothing here\n")
+        cors = any(route.cors for route in routes.values())
         route = routes.get(request.method)
+        if route is None and cors and request.method == "OPTIONS":
+            return _preflight(routes)
         refused = (route or next(iter(routes.values()))).admit(request) or refused
         if refused is None and route is None:
             refused = HttpResponse(405, b"not by this method\n", headers={"Allow": ", ".join(sorted(routes))})
@@ -225,8 +273,17 @@ class Site(_Factory):
         if refused is not None or route is None:
             refused = refused or HttpResponse(404)
             self.log_request(request, refused.status)
+            refused.headers.update(_EVERY_ORIGIN if cors else {})
             return refused
         return route
+
+    def _see_through_proxies(self, request: HttpRequest) -> None:
+        """Whom a request comes from, and how. Raises `ValueError` for what no proxy says."""
+        trusted = self.server.settings[TRUSTED_PROXIES]
+        request.client = client_of(request.peer, request.headers, trusted)
+        request.proxied = is_trusted(request.peer, trusted) or request.is_forwarded
+        if is_trusted(request.peer, trusted) and request.is_forwarded:
+            request.secure = says_https(request.headers)
 
     def _find(self, request: HttpRequest) -> tuple[dict[str, Route], HttpResponse | None]:
         """The routes of the server, or of the host that the request names; or of the one host that has any. Where there
@@ -247,40 +304,32 @@ class Site(_Factory):
             channel.loseConnection()
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class _Contexts:
-    """Gives twisted's TLS the certificate of the first host; SNI changes that."""
-
-    def __init__(self, certificates: Any, domain: str) -> None:
-        self._certificates = certificates
-        self._domain = domain
-
-    def serverConnectionForTLS(self, protocol: Protocol) -> SSL.Connection:
-        """For twisted."""
-        return SSL.Connection(self._certificates.context(self._domain), None)
-
-
 class HttpService:
     """The site on its ports. `reactor` is for the sockets, `certificates` for HTTPS."""
 
-    def __init__(self, server: Server, certificates: Any, reactor: Any) -> None:
+    def __init__(self, server: Server, certificates: Certificates, reactor: Any) -> None:
         self._site = Site(server)
-        contexts: Any = _Contexts(certificates, next(iter(server.hosts)))
-        clock: Any = server.clock
-        self._tls = TLSMemoryBIOFactory(contexts, False, self._site, clock=clock)
+        self._server = server
+        self._certificates = certificates
         self._reactor = reactor
+        self._flusher = Flusher(reactor)
 
     def accepted(self, sock: socket.socket, peer: str) -> None:
         """Somebody has connected to an ordinary port."""
-        self._adopt(sock, self._site)
+        self._start(sock, peer, tls=False)
 
     def accepted_tls(self, sock: socket.socket, peer: str) -> None:
         """Somebody has connected to a port for HTTPS."""
-        self._adopt(sock, self._tls)
+        self._start(sock, peer, tls=True)
 
-    def _adopt(self, sock: socket.socket, factory: Any) -> None:
-        with sock:  # the reactor makes a copy of the descriptor
-            self._reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)
+    def _start(self, sock: socket.socket, peer: str, tls: bool) -> None:
+        settings = self._server.settings
+        connection = Connection(
+            self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
+        )
+        self._site.connect(connection)
+        if tls:
+            connection.start_tls(self._certificates.context(next(iter(self._server.hosts))))
 
     def shut_down(self) -> None:
         """Close what is open."""

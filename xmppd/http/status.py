@@ -76,8 +76,9 @@ class Figures(Collector):
         yield queued
         yield self._stanzas()
         streams = GaugeMetricFamily("xmppd_connections", "Connections, by kind and state.", labels=["kind", "state"])
-        for state, count in self._clients.counts().items():
-            streams.add_metric(["c2s", state], count)
+        for kind, states in self._clients.counts().items():
+            for state, count in states.items():
+                streams.add_metric([kind, state], count)
         for component in server.components.values():
             streams.add_metric(["component", "connected" if component.connected else "away"], 1)
         yield streams

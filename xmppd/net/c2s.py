@@ -1,7 +1,8 @@
 """Client streams: from the first byte to a bound session (RFC 6120 sections 4 to 7), and the way of stanzas
 between a session and its connection.
 
-`ClientStream` takes bytes and gives bytes; the connection below it may be a socket or a test. Its states:
+`ClientStream` takes bytes, or what they were parsed to, and gives elements; what carries them may be a socket, a
+WebSocket, HTTP requests or a test. Its states:
 
     HEADER         a stream header has to come: at the start, after TLS, after authentication
     OPEN           features are out, the client may start TLS or authenticate
@@ -14,21 +15,23 @@ between a session and its connection.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from xmppd.config import Boolean, Duration, Integer, Option, Scope, Size
+from xmppd.config import Boolean, Option
 from xmppd.core.clients import Login
 from xmppd.core.host import Host
 from xmppd.core.session import Session
-from xmppd.net import bind
-from xmppd.net.addresses import MAX_UNAUTHENTICATED, TOO_MANY
+from xmppd.net import bind, features
+from xmppd.net.addresses import TOO_MANY
+from xmppd.net.admission import Admission
 from xmppd.net.authentication import Authentication
-from xmppd.net.features import after_login, before_login
-from xmppd.net.header import addressed_host, claimed_sender, header_bytes
+from xmppd.net.framing import Framing
+from xmppd.net.header import addressed_host, claimed_sender, language
+from xmppd.net.limits import after_login
 from xmppd.net.pace import Pace
 from xmppd.net.sasl import Sasl
 from xmppd.net.sasl2 import Sasl2
@@ -36,37 +39,20 @@ from xmppd.net.transport import Transport
 from xmppd.wire import ns
 from xmppd.wire.errors import StreamError
 from xmppd.wire.jid import JID
-from xmppd.wire.parser import BEFORE_LOGIN, Event, Limits, StreamHeader, StreamParser
-from xmppd.wire.stanza import LANG, Stanza
+from xmppd.wire.parser import BEFORE_LOGIN, Event, Limits, StreamHeader
+from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
 
 if TYPE_CHECKING:
     from xmppd.net.service import ClientService
 
-C2S_TIMEOUT = Option(
-    "c2s_timeout", Duration(), "30s",
-    "How long a client may take from connecting until it is authenticated and bound.", scope=Scope.SERVER,
-)  # fmt: skip
 C2S_REQUIRE_ENCRYPTION = Option(
     "c2s_require_encryption", Boolean(), "yes", "Whether a client has to start TLS before it may authenticate."
 )
-STANZA_SIZE_LIMIT = Option(
-    "stanza_size_limit", Size(minimum=10_000), "256k", "The largest stanza, in bytes, that a client may send."
-)
-STANZA_DEPTH_LIMIT = Option(
-    "stanza_depth_limit", Integer(minimum=8, maximum=1000), "128", "How deep the elements of a stanza may nest."
-)
-STANZA_ELEMENTS_LIMIT = Option(
-    "stanza_elements_limit", Integer(minimum=64), "10000", "How many elements a stanza may have."
-)
-OPTIONS = (C2S_TIMEOUT, C2S_REQUIRE_ENCRYPTION, STANZA_SIZE_LIMIT, STANZA_DEPTH_LIMIT, STANZA_ELEMENTS_LIMIT)
+OPTIONS = (C2S_REQUIRE_ENCRYPTION,)
 
-MAX_ATTRIBUTES = 256  # of one element after login; the most that any specification uses is about ten
-MAX_LANG = 35  # characters of the stream's language, which every stanza may get (RFC 5646 section 4.4.1)
 MAX_BACKLOG = 32  # stanzas that wait for one that takes long; beyond it the client has to wait as well
 UNSENT_PAUSE = 256 * 1024  # bytes waiting for a client beyond which it is not read from
-
-_STREAM_END = b"</stream:stream>"
 
 
 class State(Enum):
@@ -81,21 +67,17 @@ class State(Enum):
 
 
 class ClientStream:
-    """One client's stream; a `Receiver` for its connection and the `Carrier` of its session.
-
-    `direct_tls`: TLS began with the connection (XEP-0368), so that there is no STARTTLS.
-    """
+    """One client's stream; a `Receiver` for its connection and the `Carrier` of its session."""
 
     __slots__ = (
-        "_ahead", "_authentication", "_counted", "_deadline", "_events", "_held", "_pace", "_parser", "_sent_header",
-        "_unsaid", "_withheld", "account_name", "config_version", "direct_tls", "host", "id", "lang", "log", "login",
+        "_admission", "_ahead", "_authentication", "_events", "_framing", "_held", "_pace", "_parser",
+        "_sent_header", "_unsaid", "_withheld", "account_name", "config_version", "host", "id", "lang", "log", "login",
         "sender", "service", "session", "state", "transport",
     )  # fmt: skip
 
-    def __init__(self, service: ClientService, transport: Transport, direct_tls: bool) -> None:
+    def __init__(self, service: ClientService, transport: Transport, framing: Framing) -> None:
         self.service = service
         self.transport = transport
-        self.direct_tls = direct_tls
         self.id = service.server.token()
         self.log: Logger = service.log
         self.state = State.HEADER
@@ -106,22 +88,29 @@ class ClientStream:
         self.lang: str | None = None
         self.config_version = ""  # of what was announced (XEP-0509)
         self.session: Session | None = None
-        self._parser = StreamParser(BEFORE_LOGIN)
+        self._framing = framing
+        self._parser = framing.parser(BEFORE_LOGIN)
         self._events: deque[Event] = deque()
         self._held = False  # an event is being handled that takes longer: the others wait
         self._sent_header = False
-        self._ahead = b""  # what is sent with the answer to a request that came together with the header
+        self._ahead: list[bytes] = []  # what is sent with the answer to a request that came together with the header
         self._unsaid = 0  # bytes of ...
         self._withheld: list[bytes] | None = None  # ... what waits until the client is told that it has logged in
         self._authentication: Authentication | None = None
         self._pace = Pace(service.server.clock, service.settings)
-        self._counted = service.addresses.enter(transport.peer, service.settings[MAX_UNAUTHENTICATED])
-        self._deadline: Any = service.server.clock.callLater(service.settings[C2S_TIMEOUT], self._too_late)
+        self._admission = Admission(
+            service.addresses, transport.peer, service.settings, service.server.clock, self._too_late
+        )
 
     @property
     def admitted(self) -> bool:
         """Whether its address may have one more stream that is not authenticated."""
-        return self._counted or self.account_name is not None
+        return self._admission.granted or self.account_name is not None
+
+    @property
+    def kind(self) -> str:
+        """What carries it, for statistics."""
+        return self._framing.name
 
     @property
     def closed(self) -> bool:
@@ -132,13 +121,25 @@ class ClientStream:
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, decrypted."""
-        if self.state is State.CLOSED:
-            return
         if self._authentication is not None and self._authentication.forbids(data):
             self.end(StreamError("not-authorized", "an authentication is under way"))
-        self._events.extend(self._parser.feed(data))
-        self._go_on()
-        self._slow_down(len(data))
+        self.feed(data)
+        self.slow_down(len(data))
+
+    def feed(self, data: bytes) -> None:
+        """Something of the stream; whoever gives it says by `slow_down` how much it cost."""
+        self.take(self._parser.feed(data))
+
+    def take(self, events: Iterable[Event]) -> None:
+        """What came to the stream, as it was read."""
+        if self.state is not State.CLOSED:
+            self._events.extend(events)
+            self._go_on()
+
+    @property
+    def limits(self) -> Limits:
+        """What an element of the client may be now."""
+        return self._parser.limits
 
     def secured(self) -> None:
         """The TLS handshake is done: the stream starts over (RFC 6120 section 5.4.3.3)."""
@@ -173,51 +174,54 @@ class ClientStream:
     # ---- the header
 
     def _open(self, header: StreamHeader) -> None:
+        if self.state is not State.HEADER:
+            raise StreamError("bad-format", "the stream is open already")
         attributes = header.attributes
         host = addressed_host(self.service.server, attributes.get("to"))
         if self.host is not None and host is not self.host and self.account_name is not None:
             raise StreamError("not-authorized", "the stream was authenticated for another host")
         if host is not None:
             self.host = host
-        lang = attributes.get(LANG, "")
-        self.lang = lang if 0 < len(lang) <= MAX_LANG else None
+        self.lang = language(attributes)
         if header.namespaces.get("") != ns.CLIENT:
             raise StreamError("invalid-namespace", f"the default namespace has to be {ns.CLIENT}")
         if attributes.get("version", "0").partition(".")[0] != "1":
             raise StreamError("unsupported-version", "this server speaks XMPP 1.0")
         if host is None:
             raise StreamError("host-unknown", "this server does not serve that domain")
-        self._ahead = self._header(attributes.get("from"))
+        self._ahead = [self._header(attributes.get("from"))]
         self.sender = claimed_sender(attributes.get("from"), host.domain)
         if not self.admitted:
             raise StreamError("policy-violation", TOO_MANY)
         self.state = State.AUTHENTICATED if self.account_name is not None else State.OPEN
+        if self.state is State.OPEN and not self._may_authenticate() and not self._framing.has_starttls:
+            raise StreamError("policy-violation", "this takes encryption: https:// or wss://")
         if self.state is State.OPEN and self._may_authenticate():
             self._authentication = authentication = Authentication(self, host)
             authentication.add(ns.SASL, Sasl(authentication))
             if self.transport.secure:  # XEP-0388 section 3
                 authentication.add(ns.SASL2, Sasl2(authentication))
-        self._ahead += self.features()
+        self._ahead.append(self.features())
         pipelined = self._events[0] if self._events else None
         if not (isinstance(pipelined, Stanza) and pipelined.name == "authenticate"):
-            self.write(b"")  # else all leaves with the answer to that (XEP-0509)
+            self._send_ahead()  # else all leaves with the answer to that (XEP-0509)
 
     def _header(self, to: str | None) -> bytes:
         """Our own header, once for each stream, which has a new id each time (RFC 6120 section 6.4.6)."""
         self._sent_header = True
         server = self.service.server
-        return header_bytes(self.host.domain if self.host is not None else next(iter(server.hosts)), to, server.token())
+        domain = self.host.domain if self.host is not None else next(iter(server.hosts))
+        return self._framing.header(domain, to, server.token())
 
     def features(self) -> bytes:
         """What the stream announces in its present state (RFC 6120 section 4.3.2)."""
         assert self.host is not None
         if self.state is not State.OPEN:
-            return after_login(self.host, self.session)
+            return features.after_login(self.host, self.session)
+        starttls = self._framing.has_starttls and not self.transport.secure
         requires_tls = self.host.settings[C2S_REQUIRE_ENCRYPTION]
-        features, self.config_version = before_login(
-            self.host, self._authentication, self.transport.secure, requires_tls
-        )
-        return features
+        announced, self.config_version = features.before_login(self.host, self._authentication, starttls, requires_tls)
+        return announced
 
     def _may_authenticate(self) -> bool:
         """Whether the stream is as private as it has to be for more than STARTTLS."""
@@ -230,6 +234,8 @@ class ClientStream:
         state = self.state
         if state is State.BOUND:
             self._handle_bound(element)
+        elif state is State.HEADER:
+            raise StreamError("bad-format", "the header of a stream comes first")
         elif element.xmlns in (ns.SASL, ns.SASL2) and state in (State.OPEN, State.EXCHANGE):
             if self._authentication is None or not self._authentication.knows(element.xmlns):
                 # RFC 6120 section 6.5.6; whoever sent a password has shown it already.
@@ -248,7 +254,7 @@ class ClientStream:
     def _start_tls(self) -> None:
         """RFC 6120 section 5.4.2.3. Whatever came behind the request came in the clear, perhaps from somebody
         else: it must not be taken for what the client says under TLS."""
-        if self.transport.secure or self.direct_tls:
+        if self.transport.secure or not self._framing.has_starttls:
             self.write(tag("failure", {"xmlns": ns.TLS}))
             self.end(None)
             return
@@ -263,7 +269,7 @@ class ClientStream:
         """A new stream begins, with a new parser: nothing of the old one goes on (RFC 6120 section 4.3.3)."""
         self._parser.close()
         self._events.clear()
-        self._parser = StreamParser(self._limits())
+        self._parser = self._framing.parser(self._limits())
         self._sent_header = False
         self._authentication = None
         self.state = State.HEADER
@@ -272,9 +278,7 @@ class ClientStream:
         if self.account_name is None:
             return BEFORE_LOGIN
         assert self.host is not None
-        settings = self.host.settings
-        depth = settings[STANZA_DEPTH_LIMIT] + 1  # the stream itself is one level
-        return Limits(settings[STANZA_SIZE_LIMIT], depth, settings[STANZA_ELEMENTS_LIMIT], MAX_ATTRIBUTES)
+        return after_login(self.host.settings)
 
     def exchanging(self, under_way: bool) -> None:
         """An authentication has begun, or has failed and may be tried again."""
@@ -304,7 +308,7 @@ class ClientStream:
         """Whether the client has sent something before it could know."""
         self.account_name = local
         self.login = login
-        self._leave_address()
+        self._admission.leave_address()
         return bool(self._events) or self._parser.unfinished
 
     def _handle_authenticated(self, element: Stanza) -> None:
@@ -322,11 +326,11 @@ class ClientStream:
             return False
         self.session = session
         self.state = State.BOUND
-        self._cancel_deadline()
+        self._admission.cancel_deadline()
         self.log.info(
-            "{session}: {jid} is bound, from {peer}, {tls}",
-            session=session.id, jid=session.jid.full, peer=self.transport.peer,
-            tls=self.transport.tls_version or "no TLS",
+            "{session}: {jid} is bound, from {peer} by {kind}, {tls}",
+            session=session.id, jid=session.jid.full, peer=self.transport.peer, kind=self.kind,
+            tls=self.transport.tls_version or ("TLS up to a proxy" if self.transport.secure else "no TLS"),
         )  # fmt: skip
         return True
 
@@ -378,7 +382,7 @@ class ClientStream:
             self.login.take_place_of(session.find(Login))
             session.put(self.login)
         self.state = State.BOUND
-        self._cancel_deadline()
+        self._admission.cancel_deadline()
         self.log.info("{session}: {jid} is back, from {peer}", session=self.id[:8], jid=session.jid.full,
                       peer=self.transport.peer)  # fmt: skip
 
@@ -387,24 +391,37 @@ class ClientStream:
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """Send something to the client, after what waits for it."""
+        """Send an element to the client, after what waits for it."""
         if self._withheld is not None:
             self._withheld.append(data)
             self._unsaid += len(data)
             if self._unsaid > self.service.max_unsent:
                 self.end(StreamError("resource-constraint", "too much waits for a client that logs in"))
-        else:
-            ahead, self._ahead = self._ahead, b""
-            self.transport.write(ahead + data)
+            return
+        if self._ahead:
+            self._send_ahead()
+        self.transport.write(data)
+
+    def _send_ahead(self) -> None:
+        for element in self._ahead:
+            self.transport.write(element)
+        self._ahead = []
+
+    def keep_alive(self) -> None:
+        """Find out whether the client is there still, and keep the connection open on its way (RFC 6120 section
+        4.6.1)."""
+        if self.state is State.BOUND and self._withheld is None:
+            self.transport.keep_alive()
 
     def withhold(self) -> None:
         """Keep what is sent from now on until `speak`."""
         self._withheld, self._unsaid = [], 0
 
-    def speak(self, data: bytes) -> None:
-        """Send `data`, and then what was withheld."""
+    def speak(self, *elements: bytes) -> None:
+        """Send `elements`, and then what was withheld."""
         withheld, self._withheld = self._withheld or [], None
-        self.write(data + b"".join(withheld))
+        for element in (*elements, *withheld):
+            self.write(element)
 
     def when_sent(self, callback: Callable[[bool], None]) -> None:
         """See `Carrier`."""
@@ -419,7 +436,7 @@ class ClientStream:
 
     # ---- how fast a client may be
 
-    def _slow_down(self, received: int) -> None:
+    def slow_down(self, received: int) -> None:
         """Stop reading for a while when the client sends faster than it may, faster than its stanzas are
         handled, or does not read our answers."""
         wait = self._pace.sent(received)
@@ -450,11 +467,11 @@ class ClientStream:
         told = self._withheld is None
         self._withheld = None
         if not self._sent_header:
-            self._ahead = self._header(None)
+            self._ahead = [self._header(None)]
         if error is not None:
             self.log.info("{session}: stream error: {error}", session=self.id[:8], error=str(error))
             self.write(error.to_bytes())
-        self.write(_STREAM_END)
+        self.write(self._framing.end)
         session = self._stop()
         self.transport.close()
         if session is not None:
@@ -471,23 +488,12 @@ class ClientStream:
         if self.state is State.CLOSED:
             return None
         self.state = State.CLOSED
-        self._cancel_deadline()
-        self._leave_address()
+        self._admission.cancel_deadline()
+        self._admission.leave_address()
         self._parser.close()
         self._events.clear()
         session, self.session = self.session, None
         return session
 
-    def _leave_address(self) -> None:
-        if self._counted:
-            self._counted = False
-            self.service.addresses.leave(self.transport.peer)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _too_late(self) -> None:
-        self._deadline = None
         self.end(StreamError("connection-timeout", "this took too long"))

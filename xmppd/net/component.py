@@ -21,17 +21,18 @@ from xmppd.config import Addresses as AddressesKind
 from xmppd.config import Choice, Option, Ports, Scope, Settings, Size, Text
 from xmppd.core.iq import check_iq
 from xmppd.core.server import Server
-from xmppd.net.addresses import MAX_UNAUTHENTICATED, TOO_MANY, Addresses
-from xmppd.net.c2s import C2S_TIMEOUT, MAX_ATTRIBUTES, STANZA_DEPTH_LIMIT, STANZA_ELEMENTS_LIMIT, STANZA_SIZE_LIMIT
+from xmppd.net.addresses import TOO_MANY, Addresses
+from xmppd.net.admission import Admission
 from xmppd.net.connection import Connection, Flusher
 from xmppd.net.header import header_bytes
+from xmppd.net.limits import after_login
 from xmppd.net.service import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT
 from xmppd.net.transport import Transport
 from xmppd.wire import ns
 from xmppd.wire.content import from_client, to_client
 from xmppd.wire.errors import StanzaError, StreamError
 from xmppd.wire.jid import JID, InvalidJID, parse
-from xmppd.wire.parser import BEFORE_LOGIN, Event, Limits, StreamHeader, StreamParser
+from xmppd.wire.parser import BEFORE_LOGIN, Event, StreamHeader, StreamParser
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
 
@@ -157,9 +158,13 @@ class ComponentStream:
         self._parser = StreamParser(BEFORE_LOGIN)
         self._events: deque[Event] = deque()
         self._busy = False
-        settings = service.server.settings
-        self.admitted = service.addresses.enter(transport.peer, settings[MAX_UNAUTHENTICATED])
-        self._deadline: Any = service.server.clock.callLater(settings[C2S_TIMEOUT], self._too_late)
+        server = service.server
+        self._admission = Admission(service.addresses, transport.peer, server.settings, server.clock, self._too_late)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether its address may have one more stream that is not authenticated."""
+        return self._admission.granted or self._serves
 
     # ---- from the connection
 
@@ -236,13 +241,9 @@ class ComponentStream:
             raise StreamError("not-authorized", "the handshake is wrong")
         component.serve(self)
         self._serves = True
-        self._leave_address()
-        self._cancel_deadline()
-        settings = component.settings
-        self._parser.limits = Limits(
-            settings[STANZA_SIZE_LIMIT], settings[STANZA_DEPTH_LIMIT] + 1, settings[STANZA_ELEMENTS_LIMIT],
-            MAX_ATTRIBUTES,
-        )  # fmt: skip
+        self._admission.leave_address()
+        self._admission.cancel_deadline()
+        self._parser.limits = after_login(component.settings)
         self.transport.write(tag("handshake"))
 
     # ---- stanzas of the component
@@ -312,26 +313,15 @@ class ComponentStream:
         if self.closed:
             return
         self.closed = True
-        self._cancel_deadline()
-        self._leave_address()
+        self._admission.cancel_deadline()
+        self._admission.leave_address()
         self._parser.close()
         if not self._serves:
             self._events.clear()  # but what a component has sent before it went was received
         if self._component is not None:
             self._component.lost(self, reason)
 
-    def _leave_address(self) -> None:
-        if self.admitted:
-            self.admitted = False
-            self.service.addresses.leave(self.transport.peer)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _too_late(self) -> None:
-        self._deadline = None
         self.end(StreamError("connection-timeout", "this took too long"))
 
 
@@ -382,7 +372,7 @@ class ComponentService:
         """Send a space to every component: it finds dead ones."""
         for component in self.components.values():
             if component.stream is not None:
-                component.stream.transport.write(b" ")
+                component.stream.transport.keep_alive()
 
     def shut_down(self) -> None:
         """Close every stream."""

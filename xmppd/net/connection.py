@@ -229,6 +229,10 @@ class Connection:
             if self.unsent > self.max_unsent:
                 self.abort("it does not read what it is sent")
 
+    def keep_alive(self) -> None:
+        """Send a space, which means nothing between stanzas."""
+        self.write(b" ")
+
     def flush(self) -> None:
         """Send what is waiting, as far as the socket takes it now."""
         self._flush_asked = False

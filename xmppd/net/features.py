@@ -19,12 +19,12 @@ _STARTTLS_REQUIRED = tag("starttls", {"xmlns": ns.TLS}, tag("required"))
 
 
 def before_login(
-    host: Host, authentication: Authentication | None, secure: bool, requires_tls: bool
+    host: Host, authentication: Authentication | None, starttls: bool, requires_tls: bool
 ) -> tuple[bytes, str]:
     """The features of a stream that nobody has logged in on, and their version (XEP-0509), which is "" where there is
-    no login that could name it. `authentication` is None where TLS has to come first."""
+    no login that could name it. `authentication` is None where TLS has to come first; `starttls`: it may begin now."""
     features: list[bytes] = []
-    if not secure:
+    if starttls:
         features.append(_STARTTLS_REQUIRED if requires_tls else _STARTTLS)
     if authentication is None:
         return _features(features), ""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from xmppd.core.host import Host
 from xmppd.core.server import Server
 from xmppd.wire import ns
 from xmppd.wire.errors import StreamError
 from xmppd.wire.jid import JID, InvalidJID, parse
+from xmppd.wire.stanza import LANG
 from xmppd.wire.xml import escape_attribute
 
 MAX_ADDRESS = 1024  # characters of an address that is repeated
+MAX_LANG = 35  # characters of a language, which every stanza may get (RFC 5646 section 4.4.1)
 
 
 def addressed_host(server: Server, to: str | None) -> Host | None:
@@ -30,6 +34,12 @@ def claimed_sender(sender: str | None, domain: str) -> JID | None:
     if jid is not None and jid.domain != domain:
         raise StreamError("invalid-from", "the user is of another domain")
     return jid
+
+
+def language(attributes: Mapping[str, str]) -> str | None:
+    """The language of what a client sends, where it does not say another (RFC 6120 section 4.7.4)."""
+    lang = attributes.get(LANG, "")
+    return lang if 0 < len(lang) <= MAX_LANG else None
 
 
 def header_bytes(domain: str, to: str | None, id: str, xmlns: str = ns.CLIENT) -> bytes:

@@ -73,7 +73,7 @@ async def arrive(
         session, bound = await _bind(authentication, local, wanted, login)
         answers.append(bound)
         who = session.jid.full if session is not None else jid
-    stream.speak(_success(answers, who) + stream.features())
+    stream.speak(_success(answers, who), stream.features())
 
 
 def _success(answers: Sequence[bytes], who: str) -> bytes:

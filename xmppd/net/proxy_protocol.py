@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from xmppd.config import Option, Ports, Scope, Settings
 from xmppd.core.peers import TRUSTED_PROXIES, address, is_trusted
-from xmppd.net.c2s import C2S_TIMEOUT
+from xmppd.net.limits import C2S_TIMEOUT
 from xmppd.net.listeners import Accepted
 
 PROXY_PROTOCOL_PORTS = Option(

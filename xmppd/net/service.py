@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,9 +15,11 @@ from xmppd.core.bus import Stage
 from xmppd.core.events import AccountRemoved, ClientRevoked, PasswordChanged
 from xmppd.core.server import Server
 from xmppd.net.addresses import TOO_MANY, Addresses
-from xmppd.net.c2s import ClientStream, State
+from xmppd.net.c2s import ClientStream
 from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
+from xmppd.net.framing import TCP, TLS_FIRST, Framing
+from xmppd.net.transport import Transport
 from xmppd.wire.errors import StreamError
 
 C2S_MAX_UNSENT = Option(
@@ -75,7 +78,7 @@ class ClientService:
         connection = Connection(
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
-        stream = self.stream(connection, direct_tls)
+        stream = self.stream(connection, TLS_FIRST if direct_tls else TCP)
         connection.start(stream)
         if not stream.admitted and direct_tls:
             connection.abort(TOO_MANY)
@@ -84,9 +87,9 @@ class ClientService:
         elif direct_tls:
             connection.start_tls(self.certificates.context(next(iter(self.server.hosts))))
 
-    def stream(self, transport: Any, direct_tls: bool) -> ClientStream:
+    def stream(self, transport: Transport, framing: Framing) -> ClientStream:
         """A new stream over `transport`."""
-        stream = ClientStream(self, transport, direct_tls)
+        stream = ClientStream(self, transport, framing)
         self._streams.add(stream)
         return stream
 
@@ -134,16 +137,15 @@ class ClientService:
         return slept
 
     def keep_alive(self) -> None:
-        """Send a space to every bound client (RFC 6120 section 4.6.1)."""
+        """See `ClientStream.keep_alive`, for every client."""
         for stream in list(self._streams):
-            if stream.state is State.BOUND:
-                stream.write(b" ")
+            stream.keep_alive()
 
-    def counts(self) -> dict[str, int]:
-        """How many streams are in each state."""
-        counts: dict[str, int] = {}
+    def counts(self) -> dict[str, Counter[str]]:
+        """How many streams there are of each kind, by state."""
+        counts: dict[str, Counter[str]] = {}
         for stream in self._streams:
-            counts[stream.state.name.lower()] = counts.get(stream.state.name.lower(), 0) + 1
+            counts.setdefault(stream.kind, Counter())[stream.state.name.lower()] += 1
         return counts
 
     def shut_down(self) -> None:

@@ -23,7 +23,6 @@ from xmppd.wire.xml import parse_tree, serialise_inner
 
 _SEPARATOR = " "  # cannot stand in a name; of a namespace and a name joined by it the last one counts
 _START_TAG = re.compile(rb"""<[^>"']*(?:"[^"]*"[^>"']*|'[^']*'[^>"']*)*>""")
-_STREAM_NAME = ns.STREAM + _SEPARATOR + "stream"
 
 # expat reads an unfinished token again with each piece that arrives. Beyond this many bytes read again within
 # one stanza a peer is not slow but hostile; a stanza of 256 KiB in ordinary TCP segments needs a third of it.
@@ -38,6 +37,13 @@ MAX_HEADER_NAMESPACES = 1024  # characters of all that a header declares with a 
 # Error codes of expat.h; Python names only some of them.
 _UNDEFINED_ENTITY = 11
 _PREFIX_ERRORS = frozenset({27, 28, 38, 39, 40})  # unbound, undeclared, and the reserved ones misused
+
+
+def first_tag(data: bytes) -> bytes:
+    """A document up to the end of its first start tag; all of it where that does not end."""
+    root = re.search(rb"<[^?]", data)
+    tag = _START_TAG.match(data, root.start()) if root is not None else None
+    return data[: tag.end()] if tag is not None else data
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,19 @@ Event = StreamHeader | Stanza | StreamEnd | StreamError
 class StreamParser:
     """Turns the bytes of one stream into events; `feed` it, and `close` it when the stream is over.
 
-    A `StreamError` is the last event: what follows is not looked at.
+    A `StreamError` is the last event: what follows is not looked at. `root` is the element that all others are in, its
+    namespace and its name.
     """
 
     __slots__ = (
         "_base", "_buffer", "_child_start", "_children", "_closed", "_depth", "_elements", "_events",
-        "_expat", "_fresh", "_header_namespaces", "_header_prefixes", "_namespaces", "_reread", "_stanza", "_start",
-        "limits",
+        "_expat", "_fresh", "_header_namespaces", "_header_prefixes", "_namespaces", "_reread", "_root", "_stanza",
+        "_start", "limits",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, root: tuple[str, str] = (ns.STREAM, "stream")) -> None:
         self.limits = limits
+        self._root = root
         self._events: list[Event] = []
         self._closed = False
         self._buffer = b""  # what has been received since the last first-level element ended ...
@@ -230,9 +238,9 @@ class StreamParser:
             self._start_stream(name, attributes)
 
     def _start_stream(self, name: str, attributes: dict[str, str]) -> None:
-        if name != _STREAM_NAME:
-            local = name.rpartition(_SEPARATOR)[2]
-            raise StreamError("invalid-namespace" if local == "stream" else "bad-format", "not a stream header")
+        uri, _, local = name.rpartition(_SEPARATOR)
+        if (uri, local) != self._root:
+            raise StreamError("invalid-namespace" if local == self._root[1] else "bad-format", "not a stream header")
         namespaces = self._header_namespaces = {prefix or "": uri for prefix, uri in self._namespaces}
         self._namespaces = []
         if sum(len(prefix) + len(uri) for prefix, uri in namespaces.items() if prefix) > MAX_HEADER_NAMESPACES:
