@@ -31,6 +31,7 @@ from xmppd.http import status
 from xmppd.http.client import Client
 from xmppd.http.site import HTTP_PORTS, HTTPS_PORTS, HttpService
 from xmppd.net import websocket
+from xmppd.net.bosh import Bosh
 from xmppd.net.certificates import CertificateError, Certificates
 from xmppd.net.component import COMPONENT_PORTS, ComponentService
 from xmppd.net.listeners import Accepted, Listener, PortUnusable, bind
@@ -147,6 +148,7 @@ class Xmppd(Service):
         self.clients = ClientService(self.server, certificates, self._reactor)
         self._https = Certificates(settings[options.CERTIFICATES], self.server.hosts, time.time, b"http/1.1")
         websocket.set_up(self.clients)
+        Bosh(self.clients)
         self.http = HttpService(self.server, self._https, self._reactor)
         status.set_up(self.server, self.clients, certificates)
         self.server.fetch = self._fetch = Client(self._reactor)

@@ -27,7 +27,7 @@ from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, modules, requests, roster
 from xmppd.core.peers import TRUSTED_PROXIES
 from xmppd.http import site, status
-from xmppd.net import addresses, authentication, c2s, component, limits, pace, proxy_protocol, service
+from xmppd.net import addresses, authentication, bosh, c2s, component, limits, pace, proxy_protocol, service
 from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS
 from xmppd.wire.jid import JID, parse, prepare_domain
 
@@ -115,6 +115,7 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
         "Requests of the server": requests.OPTIONS,
         "Clients": (*c2s.OPTIONS, *limits.OPTIONS, *pace.OPTIONS, *service.OPTIONS),
         "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),
+        "BOSH": bosh.OPTIONS,
         "Components": component.OPTIONS,
         "HTTP": (*site.OPTIONS, *status.OPTIONS),
         "Proxies": proxy_protocol.OPTIONS,

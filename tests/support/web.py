@@ -1,4 +1,4 @@
-"""Clients that come by HTTP."""
+"""Clients that come by HTTP: over a WebSocket, or with BOSH."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from xml.etree import ElementTree
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request, TextMessage
 
-from tests.support.http import Connection
-from tests.support.world import Player, World
+from tests.support.http import Answer, Connection, request
+from tests.support.world import Player, Wire, World
 from xmppd.http.site import Site
 from xmppd.net import websocket
+from xmppd.net.bosh import Bosh
+from xmppd.net.framing import on_its_own
 from xmppd.wire.parser import StreamEnd, StreamHeader
 
 FRAMING = "{urn:ietf:params:xml:ns:xmpp-framing}"
+BOSH = "{http://jabber.org/protocol/httpbind}"
 
 
 def web_world(config: str = "", sections: str = "[host:example.org]\n") -> World:
     """A server that is ready, and reached by HTTP."""
     world = World(config, sections)
     websocket.set_up(world.service)
+    Bosh(world.service)
     world.server.ready = True
     return world
 
@@ -97,3 +101,85 @@ def _event(element: ElementTree.Element) -> Any:
     if element.tag == f"{FRAMING}open":
         return StreamHeader(dict(element.attrib), {})
     return StreamEnd() if element.tag == f"{FRAMING}close" else element
+
+
+class BoshPlayer(Player):
+    """A client with BOSH, as a browser speaks it: one request is always open, and another one made to send."""
+
+    def __init__(
+        self, world: World, *, peer: str = "192.0.2.1", secure: bool = True, hold: int | str = 1, wait: int | str = 60,
+        site: Site | None = None, headers: dict[str, str] | None = None, **attributes: str,
+    ) -> None:  # fmt: skip
+        self.peer, self.secure = peer, secure
+        self.site = site or Site(world.server)
+        self.headers = headers or {}
+        super().__init__(world, Wire(peer, secure, {}), None)
+        self.rid = 1573741820
+        self.sid = ""
+        self.first = {"hold": str(hold), "wait": str(wait), "ver": "1.6", **attributes}
+        self.open: list[Connection] = []
+        self.answers: list[ElementTree.Element] = []
+        self.polls = str(hold) != "0"  # by itself, whenever nothing is open
+        self.condition: str | None = None
+
+    def opens_only(self, host: str = "example.org") -> None:
+        """Begin the session, or the stream anew."""
+        version = "xmpp:version='1.0' xmlns:xmpp='urn:xmpp:xbosh'"
+        if not self.sid:
+            more = " ".join(f"{name}='{value}'" for name, value in self.first.items())
+            self.asks(f"to='{host}' xml:lang='en' {version} {more}")
+        else:
+            self.asks(f"to='{host}' xmpp:restart='true' xmlns:xmpp='urn:xmpp:xbosh'")
+
+    def sends_only(self, xml: str | bytes) -> None:
+        """A request with something in it."""
+        self.asks("", on_its_own(xml.encode() if isinstance(xml, str) else xml).decode())
+
+    def asks(self, attributes: str = "", inner: str = "", rid: int | None = None) -> Connection:
+        """A request, on a connection of its own; the next one, unless `rid` says which."""
+        if rid is None:
+            rid, self.rid = self.rid, self.rid + 1
+        sid = f"sid='{self.sid}'" if self.sid else ""
+        body = f"<body xmlns='http://jabber.org/protocol/httpbind' rid='{rid}' {sid} {attributes}>{inner}</body>"
+        return self.posts(body)
+
+    def posts(self, body: str | bytes) -> Connection:
+        """Anything at all."""
+        connection = Connection(self.world, self.peer, self.site, secure=self.secure)
+        self.open.append(connection)
+        connection.sends_only(request("POST", "/http-bind", body, **self.headers))
+        return connection
+
+    def disconnects(self) -> None:
+        """All connections break, and the client is not heard of again."""
+        self.polls = False
+        for connection in self.open:
+            connection.breaks()
+        self.open.clear()
+
+    def _read(self) -> None:
+        self.world.settle()
+        while True:
+            came = [(connection, data) for connection in self.open if (data := connection.received())]
+            for connection, data in came:
+                self.open.remove(connection)
+                answer = Answer(data)
+                assert answer.status == 200, data
+                self._take(ElementTree.fromstring(answer.body))
+            if self.polls and self.sid and not self.open and self.condition is None:
+                self.asks()
+                self.world.settle()
+            elif not came:
+                return
+
+    def _take(self, body: ElementTree.Element) -> None:
+        assert body.tag == f"{BOSH}body"
+        self.answers.append(body)
+        if body.get("sid"):
+            self.sid = body.get("sid", "")
+            self._inbox.append(StreamHeader(dict(body.attrib), {}))
+        self._inbox += [_event(element) for element in body]
+        if body.get("type") == "terminate":
+            self.condition = body.get("condition", "")
+            self._inbox.append(StreamEnd())
+            self.wire.closed = True

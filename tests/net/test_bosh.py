@@ -1,0 +1,639 @@
+"""BOSH (XEP-0124, XEP-0206): sessions, the order of requests, answers that got lost, keys, and every end."""
+
+from __future__ import annotations
+
+import hashlib
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.net.support import CLEAR, failure, plain
+from tests.support.http import Answer, Connection, request
+from tests.support.web import BOSH, BoshPlayer, web_world
+from tests.support.world import World
+from xmppd.net import bosh
+from xmppd.wire.parser import BEFORE_LOGIN
+
+STREAMS = "{http://etherx.jabber.org/streams}"
+XBOSH = "{urn:xmpp:xbosh}"
+PING = "<iq xmlns='jabber:client' type='get' id='{}'><ping xmlns='urn:xmpp:ping'/></iq>"
+PROXY = "trusted_proxies = 198.51.100.7\n"
+FORWARDED = {"X_Forwarded_For": "203.0.113.5", "X_Forwarded_Proto": "https"}
+
+
+def romeo(world: World, resource: str = "web", **options: object) -> BoshPlayer:
+    world.account("romeo@example.org")
+    player = BoshPlayer(world, **options)  # type: ignore[arg-type]
+    player.authenticate("romeo", "example.org", "secret")
+    player.bind(resource)
+    return player
+
+
+def by_hand(world: World, **options: object) -> BoshPlayer:
+    """A client that is bound, and makes no request by itself; none is open."""
+    player = romeo(world, **options)
+    player._read()
+    player.polls = False
+    player.asks(f"pause='{bosh.MAX_INACTIVITY.default.rstrip('s')}'")
+    player._read()
+    assert not player.open
+    player.answers.clear()
+    return player
+
+
+def body(connection: Connection) -> ElementTree.Element | None:
+    """What a request was answered, None where it still waits."""
+    connection.world.settle()
+    data = connection.received()
+    return ElementTree.fromstring(Answer(data).body) if data else None
+
+
+def answered(connection: Connection) -> ElementTree.Element:
+    answer = body(connection)
+    assert answer is not None
+    return answer
+
+
+def is_ended(world: World) -> bool:
+    world.settle()
+    return world.service.counts() == {} and world.server.sessions.count == 0
+
+
+# ---- a session
+
+
+def test_a_session_begins_with_what_the_client_may_do_and_the_features() -> None:
+    world = web_world("bosh_max_wait = 50\nbosh_max_pause = 90\nbosh_max_inactivity = 40\n")
+    player = BoshPlayer(world, ack="1")
+    player.opens()
+    header = player.receives_header().attributes
+    assert header.pop("sid")
+    assert header == {
+        "wait": "50", "hold": "1", "requests": "2", "inactivity": "40", "maxpause": "90", "ver": "1.6",
+        "ack": "1573741820", "from": "example.org", f"{XBOSH}version": "1.0", f"{XBOSH}restartlogic": "true",
+    }  # fmt: skip
+    features = player.takes()
+    assert features.tag == f"{STREAMS}features"
+    names = [child.tag for child in features]
+    assert "{urn:ietf:params:xml:ns:xmpp-tls}starttls" not in names
+    assert "{urn:ietf:params:xml:ns:xmpp-sasl}mechanisms" in names and "{urn:xmpp:sasl:2}authentication" in names
+    assert "{urn:xmpp:sasl-cb:0}sasl-channel-binding" not in names
+
+
+@pytest.mark.parametrize(("asked", "got"), [
+    ({"wait": "10", "hold": "3"}, {"wait": "10", "hold": "1"}),
+    ({"wait": "0", "hold": "0"}, {"wait": "0", "hold": "0"}),
+    ({"wait": "99999", "hold": "1"}, {"wait": "120", "hold": "1"}),
+    ({"wait": "-1", "hold": "x"}, {"wait": "120", "hold": "0"}),
+    ({"ver": "1.12"}, {"ver": "1.11"}), ({"ver": "1.10"}, {"ver": "1.10"}), ({"ver": "x"}, {"ver": None}),
+])  # fmt: skip
+def test_the_client_may_ask_for_less(asked: dict[str, str], got: dict[str, str | None]) -> None:
+    player = BoshPlayer(web_world(), **asked)  # type: ignore[arg-type]
+    player.polls = False
+    player.opens()
+    header = player.receives_header().attributes
+    assert {name: header.get(name) for name in got} == got
+
+
+def test_sessions_talk_to_each_other_whatever_carries_them() -> None:
+    world = web_world()
+    web, tcp = romeo(world), world.online("juliet@example.org/balcony")
+    web.sends(f"<message to='{tcp.full}' type='chat' id='1'><body>By yonder blessed moon</body></message>")
+    assert tcp.takes().findtext("{jabber:client}body") == "By yonder blessed moon"
+    tcp.sends(f"<message to='{web.full}' type='chat' id='2'><body>O, swear not by the moon</body></message>")
+    got = web.takes()
+    assert (got.tag, got.findtext("{jabber:client}body")) == ("{jabber:client}message", "O, swear not by the moon")
+
+
+def test_a_body_may_have_several_stanzas() -> None:
+    player = by_hand(web_world())
+    player.asks("", PING.format(1) + PING.format(2))
+    player._read()
+    assert [answer.get("id") for answer in player.all_that_came()] == ["1", "2"]
+
+
+def test_a_session_is_resumed_after_its_client_was_away_with_what_it_was_sent() -> None:
+    world = web_world()
+    web, tcp = romeo(world), world.online("juliet@example.org/balcony")
+    web.sends("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+    id = web.takes().get("id")
+    web.disconnects()
+    world.advance(61)
+    tcp.sends(f"<message to='{web.full}' type='chat' id='1'><body>Art thou gone so?</body></message>")
+    again = BoshPlayer(world)
+    again.authenticate("romeo", "example.org", "secret")
+    again.sends(f"<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>")
+    assert again.takes().tag == "{urn:xmpp:sm:3}resumed"
+    assert again.takes().findtext("{jabber:client}body") == "Art thou gone so?"
+
+
+# ---- requests that wait
+
+
+def test_a_request_waits_for_something_to_answer() -> None:
+    world = web_world()
+    player = by_hand(world, wait=30)
+    tcp = world.online("juliet@example.org/balcony")
+    waiting = player.asks()
+    assert body(waiting) is None
+    world.advance(29)
+    assert body(waiting) is None
+    tcp.sends(f"<message to='{player.full}' id='1'><body>Hi</body></message>")
+    assert answered(waiting)[0].findtext("{jabber:client}body") == "Hi"
+
+
+def test_a_request_waits_so_long_and_is_answered_with_nothing() -> None:
+    world = web_world()
+    player = by_hand(world, wait=30)
+    waiting = player.asks()
+    world.advance(31)
+    answer = answered(waiting)
+    assert len(answer) == 0 and answer.get("type") is None
+
+
+def test_one_request_waits_at_a_time() -> None:
+    player = by_hand(web_world())
+    first = player.asks()
+    second = player.asks()
+    assert answered(first).get("type") is None and body(second) is None
+
+
+def test_who_polls_waits_for_nothing() -> None:
+    world = web_world()
+    world.account("romeo@example.org")
+    player = BoshPlayer(world, hold=0, wait=0)
+    player.opens()
+    player.receives_header()
+    player.takes()
+    first = player.asks("", plain())
+    assert len(answered(first)) <= 1
+    assert not player.condition
+
+
+# ---- their order
+
+
+def test_requests_are_handled_in_the_order_of_their_rid() -> None:
+    world = web_world()
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    rid = player.rid
+    message = f"<message xmlns='jabber:client' to='{tcp.full}' type='chat'><body>{{}}</body></message>"
+    second = player.asks("", message.format(2), rid + 1)
+    assert body(second) is None
+    tcp.receives_nothing()
+    first = player.asks("", message.format(1), rid)
+    assert [tcp.takes().findtext("{jabber:client}body") for _ in range(2)] == ["1", "2"]
+    assert answered(first).get("type") is None and body(second) is None
+
+
+def test_a_request_far_ahead_ends_the_session() -> None:
+    world = web_world()
+    player = by_hand(world)
+    waiting = player.asks()
+    wrong = player.asks("", "", player.rid + 2)
+    for connection in (waiting, wrong):
+        answer = answered(connection)
+        assert (answer.get("type"), answer.get("condition")) == ("terminate", "item-not-found")
+    assert is_ended(world)
+    after = answered(player.asks())
+    assert (after.get("type"), after.get("condition")) == ("terminate", "item-not-found")
+
+
+def test_what_comes_too_early_does_not_wait_for_ever() -> None:
+    world = web_world()
+    player = by_hand(world)
+    early = player.asks("", "", player.rid + 1)
+    world.advance(61)
+    assert answered(early).get("type") == "terminate"
+    assert is_ended(world)
+
+
+def test_a_request_that_is_repeated_gets_its_answer_again_and_is_handled_once() -> None:
+    world = web_world()
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    rid = player.rid
+    message = f"<message xmlns='jabber:client' to='{tcp.full}' type='chat'><body>once</body></message>"
+    first = player.asks("", message + PING.format("1"), rid)
+    answer = answered(first)
+    assert answer[0].get("id") == "1"
+    for _ in range(3):
+        again = answered(player.asks("", message + PING.format("1"), rid))
+        assert ElementTree.tostring(again) == ElementTree.tostring(answer)
+    assert tcp.takes().findtext("{jabber:client}body") == "once"
+    tcp.receives_nothing()
+
+
+def test_a_request_that_is_repeated_while_it_waits_takes_the_place_of_the_first() -> None:
+    world = web_world()
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    rid = player.rid
+    first, second = player.asks("", "", rid), player.asks("", "", rid)
+    assert answered(first).get("type") == "error" and body(second) is None
+    tcp.sends(f"<message to='{player.full}' id='1'><body>Hi</body></message>")
+    assert answered(second)[0].findtext("{jabber:client}body") == "Hi"
+
+
+def test_a_request_that_is_repeated_before_its_turn_takes_the_place_of_the_first() -> None:
+    player = by_hand(web_world())
+    rid = player.rid
+    first, second = player.asks("", PING.format(1), rid + 1), player.asks("", PING.format(1), rid + 1)
+    assert answered(first).get("type") == "error"
+    assert answered(player.asks("", "", rid))[0].get("id") == "1"
+    assert body(second) is None
+
+
+def test_answers_of_long_ago_are_not_kept() -> None:
+    world = web_world()
+    player = by_hand(world)
+    rid = player.rid
+    for number in range(3):
+        assert answered(player.asks("", PING.format(number)))[0].get("id") == str(number)
+    answer = answered(player.asks("", PING.format(0), rid))
+    assert (answer.get("type"), answer.get("condition")) == ("terminate", "item-not-found")
+    assert is_ended(world)
+
+
+def test_nothing_is_lost_with_the_connection_of_a_request_that_waits() -> None:
+    world = web_world()
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    rid = player.rid
+    player.asks("", "", rid).breaks()
+    tcp.sends(f"<message to='{player.full}' id='1'><body>Hi</body></message>")
+    assert len(answered(player.asks("", "", rid))) == 0  # it is repeated
+    assert answered(player.asks("", "", rid + 1))[0].findtext("{jabber:client}body") == "Hi"
+
+
+def test_acknowledgements_say_what_has_come() -> None:
+    player = by_hand(web_world(), ack="1")
+    rid = player.rid
+    first = player.asks("", "", rid)
+    player.asks("", "", rid + 1)
+    assert answered(first).get("ack") == str(rid + 1)
+
+
+# ---- keys (section 15)
+
+
+def keys(number: int) -> list[str]:
+    made = ["seed"]
+    for _ in range(number):
+        made.append(hashlib.sha1(made[-1].encode()).hexdigest())
+    return made[1:]
+
+
+def test_who_has_keys_shows_the_next_one_each_time() -> None:
+    world = web_world()
+    chain, other = keys(4), keys(6)
+    player = BoshPlayer(world, newkey=chain[3])
+    player.polls = False
+    player.opens()
+    player._read()
+    assert answered(player.asks(f"key='{chain[2]}' pause='1'")).get("type") is None
+    assert answered(player.asks(f"key='{chain[1]}' newkey='{other[5]}' pause='1'")).get("type") is None
+    assert answered(player.asks(f"key='{other[4]}' pause='1'")).get("type") is None
+    wrong = answered(player.asks(f"key='{other[2]}' pause='1'"))
+    assert (wrong.get("type"), wrong.get("condition")) == ("terminate", "item-not-found")
+    assert is_ended(world)
+
+
+@pytest.mark.parametrize("attributes", ["", "key=''", "key='{}'"])
+def test_without_the_key_nothing_is_obeyed(attributes: str) -> None:
+    world = web_world()
+    chain = keys(3)
+    player = BoshPlayer(world, newkey=chain[2])
+    player.polls = False
+    player.opens()
+    player._read()
+    assert answered(player.asks(attributes.format(chain[2]), plain())).get("condition") == "item-not-found"
+    assert is_ended(world)
+
+
+def test_an_answer_is_repeated_for_whoever_has_its_key() -> None:
+    world = web_world()
+    chain = keys(3)
+    player = BoshPlayer(world, newkey=chain[2])
+    player.polls = False
+    player.opens()
+    player._read()
+    rid = player.rid
+    first = answered(player.asks(f"key='{chain[1]}' pause='1'", "", rid))
+    again = answered(player.asks(f"key='{chain[1]}' pause='1'", "", rid))
+    assert ElementTree.tostring(first) == ElementTree.tostring(again)
+    assert answered(player.asks("key='x' pause='1'", "", rid)).get("condition") == "item-not-found"
+
+
+# ---- silence
+
+
+def test_a_client_that_asks_for_nothing_is_gone_after_a_while() -> None:
+    world = web_world()
+    player = by_hand(world, wait=10)
+    player.asks()
+    world.advance(11)
+    world.advance(59)
+    assert world.server.sessions.count == 1
+    world.advance(2)
+    assert is_ended(world)
+    assert answered(player.asks()).get("condition") == "item-not-found"
+
+
+@pytest.mark.parametrize(("pause", "lasts"), [("100", 100), ("5", 5), ("99999", 120), ("x", 1), ("0", 1), ("-1", 1)])
+def test_a_client_may_say_that_it_pauses(pause: str, lasts: int) -> None:
+    world = web_world()
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    waiting = player.asks()
+    pausing = player.asks(f"pause='{pause}'")
+    for connection in (waiting, pausing):
+        assert len(answered(connection)) == 0
+    tcp.sends(f"<message to='{player.full}' id='1'><body>Hi</body></message>")
+    world.advance(lasts - 0.5)
+    if lasts > 1:
+        assert answered(player.asks())[0].findtext("{jabber:client}body") == "Hi"
+        world.advance(59)
+        assert world.server.sessions.count == 2
+        world.advance(2)
+    else:
+        world.advance(1)
+    assert world.server.sessions.count == 1
+
+
+# ---- the end
+
+
+def test_terminate_ends_the_session_with_what_comes_with_it() -> None:
+    world = web_world()
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    waiting = player.asks()
+    message = f"<message xmlns='jabber:client' to='{tcp.full}' type='chat'><body>Adieu</body></message>"
+    last = player.asks("type='terminate'", message)
+    assert tcp.takes().findtext("{jabber:client}body") == "Adieu"
+    answer = answered(waiting)
+    assert (answer.get("type"), answer.get("condition")) == ("terminate", None)
+    assert answered(last).get("type") is None
+    assert world.server.sessions.count == 1 and world.service.counts() == {"c2s": {"bound": 1}}
+
+
+def test_a_stream_error_ends_the_session() -> None:
+    world = web_world()
+    player = romeo(world)
+    player.sends("<other xmlns='jabber:client'/>")
+    player.receives_stream_error("unsupported-stanza-type")
+    assert player.condition == "remote-stream-error"
+    assert is_ended(world)
+
+
+def test_who_has_no_request_open_learns_of_the_end_with_the_next() -> None:
+    world = web_world()
+    player = by_hand(world)
+    world.service.shut_down()
+    world.settle()
+    answer = answered(player.asks())
+    assert (answer.get("type"), answer.get("condition")) == ("terminate", "remote-stream-error")
+    assert answer[0].tag == f"{STREAMS}error"
+    assert is_ended(world)
+
+
+def test_none_begins_while_the_server_starts_or_stops() -> None:
+    world = web_world()
+    world.server.ready = False
+    player = BoshPlayer(world)
+    player.opens()
+    assert player.answers == []
+    player.receives_end()
+    assert player.condition == "system-shutdown"
+
+
+def test_a_client_has_so_long_to_log_in() -> None:
+    world = web_world()
+    player = BoshPlayer(world)
+    player.opens()
+    player.forget()
+    world.advance(31)
+    player.receives_stream_error("connection-timeout")
+    assert is_ended(world)
+
+
+# ---- what is not right
+
+
+@pytest.mark.parametrize(("attributes", "condition"), [
+    ("to='example.net'", "host-unknown"), ("to=''", "improper-addressing"), ("", "improper-addressing"),
+    ("to='@'", "host-unknown"), ("to='example.org' sid='x'", "item-not-found"), ("sid=''", "item-not-found"),
+])  # fmt: skip
+def test_who_asks_for_what_is_not_there_is_told(attributes: str, condition: str) -> None:
+    world = web_world()
+    player = BoshPlayer(world)
+    answer = answered(player.asks(attributes))
+    assert (answer.get("type"), answer.get("condition")) == ("terminate", condition)
+    assert is_ended(world)
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"x", b"<body", b"<body/>", b"<body xmlns='http://jabber.org/protocol/httpbind' to='example.org'/>",
+    b"<body xmlns='urn:other' rid='1' to='example.org'/>", b"\xff\xfe<\0b\0", b"{}",
+    b"<!DOCTYPE x><body xmlns='http://jabber.org/protocol/httpbind' rid='1' to='example.org'/>",
+    *(f"<body xmlns='http://jabber.org/protocol/httpbind' to='example.org' rid='{rid}'/>".encode()
+      for rid in ("0", "-1", "x", "9007199254740992", "1e3", "١", "1" * 100, "")),
+])  # fmt: skip
+def test_what_is_no_body_is_refused(data: bytes) -> None:
+    world = web_world()
+    answer = answered(BoshPlayer(world).posts(data))
+    assert (answer.get("type"), answer.get("condition")) == ("terminate", "bad-request")
+    assert is_ended(world)
+
+
+@pytest.mark.parametrize(("inner", "condition"), [
+    ("<presence xmlns='jabber:client'>", "not-well-formed"), ("text", "bad-format"),
+    ("<!-- x -->", "restricted-xml"), ("<?x y?>", "restricted-xml"), ("&x;", "restricted-xml"),
+    ("<presence/>", "invalid-namespace"), ("<presence xmlns='jabber:server'/>", "invalid-namespace"),
+])  # fmt: skip
+def test_what_is_wrong_within_a_body_ends_the_stream(inner: str, condition: str) -> None:
+    world = web_world()
+    player = romeo(world)
+    player.asks("", inner)
+    player.receives_stream_error(condition)
+    assert is_ended(world)
+
+
+def test_a_body_that_does_not_end_is_an_error() -> None:
+    world = web_world()
+    player = romeo(world)
+    player.posts(f"<body xmlns='http://jabber.org/protocol/httpbind' rid='{player.rid}' sid='{player.sid}'>")
+    player.receives_stream_error("not-well-formed")
+
+
+def test_the_stream_cannot_be_restarted_to_try_more_passwords() -> None:
+    world = web_world()
+    world.account("romeo@example.org")
+    player = BoshPlayer(world)
+    player.opens()
+    player.forget()
+    player.sends(plain(password="wrong"))
+    player.receives(failure("not-authorized"))
+    player.opens()
+    player.receives_stream_error("bad-format")
+
+
+def test_nothing_comes_before_the_restart() -> None:
+    world = web_world()
+    world.account("romeo@example.org")
+    player = BoshPlayer(world)
+    player.opens()
+    player.forget()
+    player.sends(plain())
+    player.forget()
+    player.sends("<presence/>")
+    player.receives_stream_error("bad-format")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_an_answer(data: bytes) -> None:
+    world = web_world()
+    for sent in (data, b"<body xmlns='http://jabber.org/protocol/httpbind' to='example.org' rid='1'>" + data):
+        connection = BoshPlayer(world).posts(sent)
+        world.settle()
+        assert Answer(connection.received()).status == 200
+
+
+# ---- limits
+
+
+def test_a_body_has_a_limit_before_the_login() -> None:
+    player = BoshPlayer(web_world())
+    player.opens()
+    player.forget()
+    player.asks("", plain() + "<iq xmlns='jabber:client' type='get' id='1'/>" * (BEFORE_LOGIN.bytes // 30))
+    player.receives_stream_error("policy-violation")
+
+
+def test_who_sends_faster_than_it_may_is_answered_later() -> None:
+    world = web_world("c2s_rate = 1000\nc2s_burst = 10\n")
+    player = by_hand(world)
+    world.advance(10)
+    asked = 0
+    while asked == len(player.answers):
+        asked += 1
+        player.asks("", PING.format(asked))
+        player._read()
+    assert asked < 20 and player.condition is None
+    world.advance(30)
+    player._read()
+    assert [answer[0].get("id") for answer in player.answers] == [str(id + 1) for id in range(asked)]
+
+
+def test_what_waits_for_a_client_has_a_limit() -> None:
+    world = web_world("c2s_max_unsent = 64k\nsmacks_max_queue_bytes = 64k\n")
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    for _ in range(10):
+        tcp.sends(f"<message to='{player.full}' type='chat'><body>{'x' * 10_000}</body></message>")
+    assert world.service.counts() == {"c2s": {"bound": 1}}
+    assert answered(player.asks()).get("condition") == "item-not-found"
+
+
+def test_who_is_paused_may_still_ask_for_what_waits() -> None:
+    world = web_world("c2s_rate = 1000\nc2s_burst = 10\n")
+    player = by_hand(world)
+    tcp = world.online("juliet@example.org/balcony")
+    first = player.asks("", f"<message xmlns='jabber:client' to='{tcp.full}'><body>{'x' * 11000}</body></message>")
+    first.breaks()
+    tcp.sends(f"<message to='{player.full}' type='chat' id='1'><body>Hi</body></message>")
+    assert answered(player.asks())[0].findtext("{jabber:client}body") == "Hi"
+
+
+def test_an_address_has_so_many_that_are_not_authenticated() -> None:
+    world = web_world(f"max_unauthenticated_per_address = 1\n{PROXY}")
+    for options in ({}, {"peer": "198.51.100.7", "secure": False, "headers": FORWARDED}):
+        first, second = (BoshPlayer(world, **options) for _ in range(2))  # type: ignore[arg-type]
+        first.opens()
+        first.receives_header()
+        second.opens()
+        second.receives_stream_error("policy-violation")
+
+
+# ---- TLS, origins, and what an answer is
+
+
+def test_nobody_logs_in_without_tls() -> None:
+    world = web_world(PROXY)
+    for options in ({"secure": False}, {"secure": False, "headers": FORWARDED},
+                    {"secure": False, "peer": "198.51.100.7"}):  # fmt: skip
+        player = BoshPlayer(world, **options)  # type: ignore[arg-type]
+        player.opens()
+        player.receives_stream_error("policy-violation")
+
+
+def test_the_https_of_a_trusted_proxy_counts() -> None:
+    assert romeo(web_world(PROXY), secure=False, peer="198.51.100.7", headers=FORWARDED).full
+
+
+def test_without_tls_it_works_where_the_administrator_says_so() -> None:
+    assert romeo(web_world(f"{CLEAR}\nallow_unencrypted_plain_auth = yes\n"), secure=False).full
+
+
+def test_a_session_that_began_with_tls_goes_on_with_tls() -> None:
+    world = web_world()
+    player = by_hand(world)
+    player.secure = False
+    connection = player.asks("", "", player.rid)
+    world.settle()
+    assert Answer(connection.received()).status == 403
+    player.secure = True
+    assert answered(player.asks("", PING.format(1)))[0].get("id") == "1"
+
+
+def test_pages_of_every_origin_may_use_it() -> None:
+    world = web_world()
+    connection = Connection(world, secure=True)
+    connection.sends(request("OPTIONS", "/http-bind", Origin="https://chat.example",
+                             Access_Control_Request_Method="POST"))  # fmt: skip
+    answer = Answer(connection.received())
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-allow-methods"] == "POST"
+    assert answer.headers["access-control-allow-headers"] == "Content-Type"
+    assert "access-control-allow-credentials" not in answer.headers
+    for sent in (request("POST", "/http-bind", "x"), request("GET", "/http-bind")):
+        connection = Connection(world, secure=True)
+        connection.sends(sent)
+        assert Answer(connection.received()).headers["access-control-allow-origin"] == "*"
+
+
+def test_a_body_that_is_too_large_is_not_read() -> None:
+    world = web_world("http_max_content_size = 2000\n")
+    connection = Connection(world, secure=True)
+    connection.sends(request("POST", "/http-bind", "x" * 3000))
+    answer = Answer(connection.received())
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (413, "*")
+
+
+@pytest.mark.parametrize(("wanted", "got"), [
+    ("text/plain", "text/plain"), ("application/xml; charset=utf-8", "application/xml; charset=utf-8"),
+    ("text/html", "text/xml; charset=utf-8"), ("", "text/xml; charset=utf-8"),
+    ("image/svg+xml", "text/xml; charset=utf-8"), ("text/plain&#10;X: y", "text/xml; charset=utf-8"),
+    ("text/plain; x&#13;&#10;X: y", "text/xml; charset=utf-8"),
+])  # fmt: skip
+def test_the_type_of_an_answer_is_none_that_a_browser_would_run(wanted: str, got: str) -> None:
+    world = web_world()
+    player = BoshPlayer(world, content=wanted)
+    connection = player.asks(f"to='example.org' content='{wanted}'")
+    world.settle()
+    answer = Answer(connection.received())
+    assert answer.status == 200
+    assert answer.headers["content-type"] == got
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_an_answer_is_a_body() -> None:
+    assert bosh.terminate("bad-request") == (
+        b"<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='bad-request'/>"
+    )
+    assert ElementTree.fromstring(bosh.terminate()).tag == f"{BOSH}body"
