@@ -24,12 +24,13 @@ from xmppd import settings as options
 from xmppd.config import Config, ConfigError, Option
 from xmppd.core import modules
 from xmppd.core.host import Host
+from xmppd.core.http import HTTPS_PORTS
 from xmppd.core.iq import Target
 from xmppd.core.server import Server
 from xmppd.ctl.admin import AdminSocket, AdminSocketError
 from xmppd.http import status
 from xmppd.http.client import Client
-from xmppd.http.site import HTTP_PORTS, HTTPS_PORTS, HttpService
+from xmppd.http.site import HTTP_PORTS, HttpService
 from xmppd.net import websocket
 from xmppd.net.bosh import Bosh
 from xmppd.net.certificates import CertificateError, Certificates

@@ -25,6 +25,7 @@ from xmppd.config import (
 )
 from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, modules, requests, roster
+from xmppd.core.http import HTTPS_PORTS
 from xmppd.core.peers import TRUSTED_PROXIES
 from xmppd.http import site, status
 from xmppd.net import addresses, authentication, bosh, c2s, component, limits, pace, proxy_protocol, service
@@ -152,7 +153,7 @@ def listening(settings: Settings, with_components: bool) -> list[tuple[Option[An
     component there are none for those."""
     ports: list[tuple[Option[Any], Option[Any]]] = [(C2S_PORTS, INTERFACES), (C2S_DIRECT_TLS_PORTS, INTERFACES)]
     interfaces = site.HTTP_INTERFACES if settings[site.HTTP_INTERFACES] else INTERFACES
-    ports += [(site.HTTP_PORTS, interfaces), (site.HTTPS_PORTS, interfaces)]
+    ports += [(site.HTTP_PORTS, interfaces), (HTTPS_PORTS, interfaces)]
     if with_components:
         ports.append((component.COMPONENT_PORTS, component.COMPONENT_INTERFACES))
     return ports

@@ -13,7 +13,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from xmppd.config import Option, Ports, Scope
 from xmppd.core.peers import address
+
+HTTPS_PORTS = Option("https_ports", Ports(), "5281", "Ports for HTTPS.", scope=Scope.SERVER, live=False)
+
+WEBSOCKET_PATH = "/xmpp-websocket"
+BOSH_PATH = "/http-bind"
 
 
 @dataclass(slots=True)

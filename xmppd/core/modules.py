@@ -30,7 +30,7 @@ DEFAULT = (
     "roster", "presence", "blocklist", "smacks", "mam", "carbons", "csi", "offline", "disco", "caps", "ping", "version",
     "sasl2_fast", "client_management", "time", "uptime", "lastactivity", "private", "vcard", "register",
     "server_contact_info", "cloud_notify", "cloud_notify_filters", "cloud_notify_encrypted",
-    "cloud_notify_priority_tag", "notification_settings",
+    "cloud_notify_priority_tag", "notification_settings", "http_altconnect",
 )  # fmt: skip
 
 

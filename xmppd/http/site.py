@@ -17,7 +17,7 @@ from twisted.web.http import RESPONSES
 
 from xmppd.config import Addresses, Duration, Integer, Option, Ports, Scope, Size
 from xmppd.core.clock import Timer
-from xmppd.core.http import HttpRequest, HttpResponse, Route, host_name
+from xmppd.core.http import HTTPS_PORTS, HttpRequest, HttpResponse, Route, host_name
 from xmppd.core.peers import TRUSTED_PROXIES, is_trusted
 from xmppd.core.server import Server
 from xmppd.http.forwarded import client_of, says_https
@@ -27,7 +27,6 @@ from xmppd.net.connection import Connection, Flusher
 from xmppd.net.service import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT
 
 HTTP_PORTS = Option("http_ports", Ports(), "5280", "Ports for HTTP.", scope=Scope.SERVER, live=False)
-HTTPS_PORTS = Option("https_ports", Ports(), "5281", "Ports for HTTPS.", scope=Scope.SERVER, live=False)
 HTTP_INTERFACES = Option(
     "http_interfaces", Addresses(), "", "Addresses for HTTP; where none is given those of ``interfaces``.",
     scope=Scope.SERVER, live=False,

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xmppd.config import Duration, Option, Scope
-from xmppd.core.http import HttpRequest, HttpResponse
+from xmppd.core.http import BOSH_PATH, HttpRequest, HttpResponse
 from xmppd.net.addresses import TOO_MANY
 from xmppd.net.framing import Framing, on_its_own
 from xmppd.net.header import addressed_host
@@ -44,7 +44,6 @@ MAX_PAUSE = Option(
 )  # fmt: skip
 OPTIONS = (MAX_INACTIVITY, MAX_WAIT, MAX_PAUSE)
 
-PATH = "/http-bind"
 VERSION = (1, 11)
 HOLD = 1  # requests that wait at once ...
 REQUESTS = 2  # ... and that may be on their way (section 7.1)
@@ -66,7 +65,7 @@ class Bosh:
         self.server = clients.server
         self.sessions: dict[str, BoshSession] = {}
         self.log = Logger(namespace="xmppd.bosh")
-        self.server.http.on("POST", PATH, self._answer, max_body=MAX_BODY, cors=True)
+        self.server.http.on("POST", BOSH_PATH, self._answer, max_body=MAX_BODY, cors=True)
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
         attributes = _attributes(first_tag(request.body))

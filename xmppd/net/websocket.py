@@ -17,7 +17,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from xmppd.core.http import HttpRequest, HttpResponse
+from xmppd.core.http import WEBSOCKET_PATH, HttpRequest, HttpResponse
 from xmppd.net.addresses import TOO_MANY
 from xmppd.net.connection import Connection
 from xmppd.net.framing import Framing, on_its_own
@@ -29,7 +29,6 @@ from xmppd.wire.parser import Event, Limits, StreamEnd, StreamHeader, StreamPars
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
 
-PATH = "/xmpp-websocket"
 SUBPROTOCOL = "xmpp"
 
 # What a message stands in, for a parser that knows streams only.
@@ -37,14 +36,14 @@ _AROUND = f"<stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}'>".enco
 
 
 def set_up(clients: ClientService) -> None:
-    """Answer at `PATH`."""
+    """Answer at `WEBSOCKET_PATH`."""
 
     def handle(request: HttpRequest) -> HttpResponse:
         if not clients.server.ready:
             return HttpResponse(503, b"the server is starting or stopping\n")
         return _upgrade(clients, request)
 
-    clients.server.http.on("GET", PATH, handle)
+    clients.server.http.on("GET", WEBSOCKET_PATH, handle)
 
 
 def _upgrade(clients: ClientService, request: HttpRequest) -> HttpResponse:
