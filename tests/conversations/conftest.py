@@ -16,6 +16,8 @@ from tests.conversations.process import RunningServer
 from tests.conversations.resumable import Make, NodeClient, SlixmppClient
 
 XMPP_JS = "0.14"  # the version of @xmpp/client
+CONVERSE_JS = "14.0"
+PLAYWRIGHT = "1.65"
 KINDS = ("slixmpp", "xmpp.js")
 INSTALL_PATIENCE = 300.0  # seconds for npm, which downloads
 COUPLES = 20  # of users of a server that several tests have; made at once, which takes no longer than for one
@@ -56,19 +58,30 @@ def server(make_server: Callable[..., RunningServer], romeo_and_juliet: Path) ->
 @pytest.fixture(scope="session")
 def xmpp_js(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where @xmpp/client is installed; once, where pytest has a cache."""
-    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    return from_npm(f"xmpp-client-{XMPP_JS}", [f"@xmpp/client@{XMPP_JS}"], pytestconfig, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def converse_js(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where Converse.js is installed, with what lets a browser be played; once, as `xmpp_js`."""
+    packages = [f"converse.js@{CONVERSE_JS}", f"playwright-core@{PLAYWRIGHT}"]
+    return from_npm(f"converse-{CONVERSE_JS}", packages, pytestconfig, tmp_path_factory)
+
+
+def from_npm(name: str, packages: list[str], config: pytest.Config, paths: pytest.TempPathFactory) -> Path:
+    """The folder where packages of npm are installed; skips where that is missing."""
+    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} missing; on Debian: apt-get install nodejs npm")
 
     def install(folder: Path) -> None:
         done = subprocess.run(
-            ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts",
-             f"@xmpp/client@{XMPP_JS}"],
+            ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", *packages],
             cwd=folder, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 
-    return installed("node", f"xmpp-client-{XMPP_JS}", install, pytestconfig, tmp_path_factory)
+    return installed("node", name, install, config, paths)
 
 
 def installed(

@@ -330,7 +330,7 @@ class ClientStream:
         self.log.info(
             "{session}: {jid} is bound, from {peer} by {kind}, {tls}",
             session=session.id, jid=session.jid.full, peer=self.transport.peer, kind=self.kind,
-            tls=self.transport.tls_version or ("TLS up to a proxy" if self.transport.secure else "no TLS"),
+            tls=self.transport.tls_version or ("https" if self.transport.secure else "no TLS"),
         )  # fmt: skip
         return True
 
