@@ -58,7 +58,7 @@ def server(make_server: Callable[..., RunningServer], romeo_and_juliet: Path) ->
 @pytest.fixture(scope="session")
 def xmpp_js(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where @xmpp/client is installed; once, where pytest has a cache."""
-    return from_npm(f"xmpp-client-{XMPP_JS}", [f"@xmpp/client@{XMPP_JS}"], pytestconfig, tmp_path_factory)
+    return from_npm(f"xmpp-client-{XMPP_JS}-ws", [f"@xmpp/client@{XMPP_JS}", "ws@8"], pytestconfig, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -214,10 +214,10 @@ def _described(message: Any, id: str) -> Message:
 class NodeClient(Client):
     """@xmpp/client in a Node.js of its own; it comes back by itself as soon as it can."""
 
-    def __init__(self, folder: Path, link: Link, name: str, resource: str) -> None:
+    def __init__(self, folder: Path, link: Link, name: str, resource: str, service: str = "xmpp://{}") -> None:
         super().__init__(link, name, resource)
         script = Path(__file__).with_name("resume.mjs")
-        self.command = ["node", str(script), str(folder), f"xmpp://127.0.0.1:{link.port}", name, resource]
+        self.command = ["node", str(script), str(folder), service.format(f"127.0.0.1:{link.port}"), name, resource]
         self.lines: list[str] = []
         self.disconnected = asyncio.Event()
         self.sessions: asyncio.Queue[str] = asyncio.Queue()  # "online" for a new one, "resumed" for the old one
@@ -348,9 +348,11 @@ class Scene:
         for link in self.links:
             link.close()
 
-    async def enter(self, make: Make, name: str, resource: str, priority: int = 0, status: str = "") -> Client:
-        """A client that has logged in, behind a link."""
-        link = await Link(self.server.port).open()
+    async def enter(
+        self, make: Make, name: str, resource: str, priority: int = 0, status: str = "", port: int | None = None
+    ) -> Client:
+        """A client that has logged in, behind a link, to another port of the server where that is told."""
+        link = await Link(port or self.server.port).open()
         self.links.append(link)
         client = make(self.server, link, name, resource)
         self.clients.append(client)

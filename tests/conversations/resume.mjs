@@ -18,8 +18,9 @@ const RSM = "http://jabber.org/protocol/rsm";
 const SID = "urn:xmpp:sid:0";
 const SASL2 = "urn:xmpp:sasl:2";
 const [folder, service, username, resource, id] = process.argv.slice(2);
-const installed = createRequire(path.join(folder, "package.json")).resolve("@xmpp/client");
-const { client, xml } = await import(pathToFileURL(installed).href);
+const installed = (name) => pathToFileURL(createRequire(path.join(folder, "package.json")).resolve(name)).href;
+const { client, xml } = await import(installed("@xmpp/client"));
+globalThis.WebSocket ??= (await import(installed("ws"))).default; // which Node.js has since version 22
 
 function tell(event, more = {}) {
   process.stdout.write(`${JSON.stringify({ event, ...more })}\n`);

@@ -16,49 +16,53 @@ async def hear(client: Client, count: int) -> list[str]:
     return [await client.hears() for _ in range(count)]
 
 
-def test_a_cut_connection(lasting: RunningServer, couple: tuple[str, str], make: Make) -> None:
-    his, her = (f"{name}@localhost" for name in couple)
+async def cut_and_resume(romeo: Client, juliet: Client) -> None:
+    """His connection is cut, twice: what was on its way in either direction comes once."""
+    his, her = (client.jid.partition("/")[0] for client in (romeo, juliet))
 
+    # What he says is lost on the way, and so are his acknowledgements.
+    romeo.link.lose("up")
+    await juliet.says(f"{his}/orchard", "1", "2")
+    assert await hear(romeo, 2) == ["1", "2"]
+    await romeo.says(f"{her}/balcony", "a", "b")
+    romeo.link.cut()
+    await romeo.gone()
+    await juliet.says(f"{his}/orchard", "3")
+    await juliet.says(his, "4")
+    await juliet.acknowledged()
+    romeo.link.mend()
+    await romeo.resumes()
+    assert await hear(romeo, 2) == ["3", "4"]
+    assert await hear(juliet, 2) == ["a", "b"]
+
+    # What he is told is lost on the way, also that what he says was handled.
+    romeo.link.lose("down")
+    await romeo.says(f"{her}/balcony", "c", "d")
+    assert await hear(juliet, 2) == ["c", "d"]
+    await juliet.says(f"{his}/orchard", "5", "6")
+    await juliet.acknowledged()
+    romeo.link.cut()
+    await romeo.gone()
+    await juliet.says(his, "7")
+    await juliet.acknowledged()
+    romeo.link.mend()
+    await romeo.resumes()
+    assert await hear(romeo, 3) == ["5", "6", "7"]
+
+    await romeo.says(f"{her}/balcony", "e")
+    assert await juliet.hears() == "e"
+    await juliet.says(f"{his}/orchard", "8")
+    assert await romeo.hears() == "8"
+    await romeo.acknowledged()
+    assert romeo.quiet() and juliet.quiet()
+
+
+def test_a_cut_connection(lasting: RunningServer, couple: tuple[str, str], make: Make) -> None:
     async def play() -> None:
         async with Scene(lasting) as scene:
             juliet = await scene.enter(SlixmppClient, couple[1], "balcony")
             romeo = await scene.enter(make, couple[0], "orchard")
-
-            # What he says is lost on the way, and so are his acknowledgements.
-            romeo.link.lose("up")
-            await juliet.says(f"{his}/orchard", "1", "2")
-            assert await hear(romeo, 2) == ["1", "2"]
-            await romeo.says(f"{her}/balcony", "a", "b")
-            romeo.link.cut()
-            await romeo.gone()
-            await juliet.says(f"{his}/orchard", "3")
-            await juliet.says(his, "4")
-            await juliet.acknowledged()
-            romeo.link.mend()
-            await romeo.resumes()
-            assert await hear(romeo, 2) == ["3", "4"]
-            assert await hear(juliet, 2) == ["a", "b"]
-
-            # What he is told is lost on the way, also that what he says was handled.
-            romeo.link.lose("down")
-            await romeo.says(f"{her}/balcony", "c", "d")
-            assert await hear(juliet, 2) == ["c", "d"]
-            await juliet.says(f"{his}/orchard", "5", "6")
-            await juliet.acknowledged()
-            romeo.link.cut()
-            await romeo.gone()
-            await juliet.says(his, "7")
-            await juliet.acknowledged()
-            romeo.link.mend()
-            await romeo.resumes()
-            assert await hear(romeo, 3) == ["5", "6", "7"]
-
-            await romeo.says(f"{her}/balcony", "e")
-            assert await juliet.hears() == "e"
-            await juliet.says(f"{his}/orchard", "8")
-            assert await romeo.hears() == "8"
-            await romeo.acknowledged()
-            assert romeo.quiet() and juliet.quiet()
+            await cut_and_resume(romeo, juliet)
 
     asyncio.run(play())
 

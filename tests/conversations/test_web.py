@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.conversations.converse import RealConverse
+from tests.conversations.link import Link
 from tests.conversations.peers import RealNginx
 from tests.conversations.people import Person
 from tests.conversations.process import PATIENCE, RunningServer, free_port, unverified
+from tests.conversations.resumable import Client, NodeClient, Scene, SlixmppClient
+from tests.conversations.test_resume import cut_and_resume
 
 WAYS = {
     "websocket": ("websocket_url", "wss://127.0.0.1:{}/xmpp-websocket"),
@@ -61,6 +64,23 @@ def test_a_browser_talks_with_a_phone(
             await romeo.close()
 
     asyncio.run(talk())
+
+
+def test_a_session_goes_on_after_a_cut_of_its_websocket(
+    lasting: RunningServer, couple: tuple[str, str], xmpp_js: Path
+) -> None:
+    """With TLS that ends in the server itself."""
+
+    def over_websocket(server: RunningServer, link: Link, name: str, resource: str) -> Client:
+        return NodeClient(xmpp_js, link, name, resource, "wss://{}/xmpp-websocket")
+
+    async def play() -> None:
+        async with Scene(lasting) as scene:
+            juliet = await scene.enter(SlixmppClient, couple[1], "balcony")
+            romeo = await scene.enter(over_websocket, couple[0], "orchard", port=lasting.https_port)
+            await cut_and_resume(romeo, juliet)
+
+    asyncio.run(play())
 
 
 def test_the_way_in_is_found(behind: tuple[RunningServer, RealNginx]) -> None:
