@@ -61,6 +61,12 @@ def test_what_is_no_handshake_is_refused(header: str, value: str, status: int) -
     assert world.service.counts() == {}
 
 
+def test_it_takes_http_1_1() -> None:
+    connection = Connection(web_world(), secure=True)
+    connection.sends(request("GET", "/xmpp-websocket", **HANDSHAKE).replace(b" HTTP/1.1", b" HTTP/1.0"))
+    assert connection.received().startswith(b"HTTP/1.0 400 ")
+
+
 @pytest.mark.parametrize("method", ["POST", "HEAD", "DELETE"])
 def test_it_takes_a_get(method: str) -> None:
     connection = Connection(web_world(), secure=True)
@@ -305,10 +311,19 @@ def test_a_message_has_a_limit_before_the_login_and_after_it() -> None:
         assert b"policy-violation" in player.received_bytes() and player.connection.closed
 
 
+def test_a_message_is_counted_in_bytes() -> None:
+    player = WebSocketPlayer(web_world())
+    player.opens()
+    player.forget()
+    player.sends("\N{ROSE}" * 3000)
+    player.receives_stream_error("policy-violation")
+
+
 def test_pieces_of_nothing_take_no_memory() -> None:
     player = romeo(web_world("c2s_rate = 1000000\n"))
     for _ in range(1000):
         player.transmit(TextMessage("", message_finished=False))
+        player.world.advance(0.001)
     player.transmit(TextMessage("<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"))
     player.receives("<iq type='result' id='1' to='romeo@example.org/web'/>")
 
@@ -327,11 +342,12 @@ def test_pings_count_for_how_fast_a_client_may_send() -> None:
     player = romeo(world)
     world.advance(10)
     assert not player.wire.paused
-    for _ in range(30):
-        player.transmit(Ping(b"x" * 100))
-    assert player.wire.paused
-    world.advance(10)
-    assert not player.wire.paused
+    for payload in (b"x" * 100, b""):  # also where there is nothing in them
+        for _ in range(30):
+            player.transmit(Ping(payload))
+        assert player.wire.paused
+        world.advance(10)
+        assert not player.wire.paused
 
 
 def test_a_client_has_so_long_to_log_in() -> None:
@@ -410,6 +426,14 @@ def bindings(player: WebSocketPlayer) -> bool:
     player.opens()
     player.receives_header()
     return player.takes().find("{urn:xmpp:sasl-cb:0}sasl-channel-binding") is not None
+
+
+def test_the_tls_of_a_proxy_is_not_taken_for_that_of_the_client() -> None:
+    world = web_world(PROXY)
+    forwarded = {"X-Forwarded-For": "203.0.113.5", "X-Forwarded-Proto": "https"}
+    for peer, version in (("192.0.2.1", "TLSv1.3"), ("198.51.100.7", "")):
+        WebSocketPlayer(world, peer=peer, headers=forwarded if not version else {})
+        assert version in [stream.transport.tls_version for stream in world.service._streams]
 
 
 def test_channel_bindings_are_announced_where_tls_ends_here() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+from twisted.internet.task import Clock
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request, TextMessage
 
@@ -13,6 +14,7 @@ from tests.support.world import Player, Wire, World
 from xmppd.http.site import Site
 from xmppd.net import websocket
 from xmppd.net.bosh import Bosh
+from xmppd.net.bosh.session import MAX_INACTIVITY
 from xmppd.net.framing import on_its_own
 from xmppd.wire.parser import StreamEnd, StreamHeader
 
@@ -20,9 +22,9 @@ FRAMING = "{urn:ietf:params:xml:ns:xmpp-framing}"
 BOSH = "{http://jabber.org/protocol/httpbind}"
 
 
-def web_world(config: str = "", sections: str = "[host:example.org]\n") -> World:
+def web_world(config: str = "", sections: str = "[host:example.org]\n", *, clock: Clock | None = None) -> World:
     """A server that is ready, and reached by HTTP."""
-    world = World(config, sections)
+    world = World(config, sections, clock=clock)
     websocket.set_up(world.service)
     Bosh(world.service)
     world.server.ready = True
@@ -147,7 +149,7 @@ class BoshPlayer(Player):
         """Anything at all."""
         connection = Connection(self.world, self.peer, self.site, secure=self.secure)
         self.open.append(connection)
-        connection.sends_only(request("POST", "/http-bind", body, **self.headers))
+        connection.sends(request("POST", "/http-bind", body, **self.headers))
         return connection
 
     def disconnects(self) -> None:
@@ -183,3 +185,41 @@ class BoshPlayer(Player):
             self.condition = body.get("condition", "")
             self._inbox.append(StreamEnd())
             self.wire.closed = True
+
+
+def bosh_romeo(world: World, resource: str = "web", **options: object) -> BoshPlayer:
+    world.account("romeo@example.org")
+    player = BoshPlayer(world, **options)  # type: ignore[arg-type]
+    player.authenticate("romeo", "example.org", "secret")
+    player.bind(resource)
+    return player
+
+
+def by_hand(world: World, **options: object) -> BoshPlayer:
+    """A client that is bound, and makes no request by itself; none is open."""
+    player = bosh_romeo(world, **options)
+    player._read()
+    player.polls = False
+    player.asks(f"pause='{MAX_INACTIVITY.default.rstrip('s')}'")
+    player._read()
+    assert not player.open
+    player.answers.clear()
+    return player
+
+
+def body(connection: Connection) -> ElementTree.Element | None:
+    """What a request was answered, None where it still waits."""
+    connection.world.settle()
+    data = connection.received()
+    return ElementTree.fromstring(Answer(data).body) if data else None
+
+
+def answered(connection: Connection) -> ElementTree.Element:
+    answer = body(connection)
+    assert answer is not None
+    return answer
+
+
+def is_ended(world: World) -> bool:
+    world.settle()
+    return world.service.counts() == {} and world.server.sessions.count == 0

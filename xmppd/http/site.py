@@ -63,10 +63,17 @@ MAX_HEADERS = 100
 class Request(_Request):
     """A request as twisted.web has it, until it is whole."""
 
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """For twisted.web: the request is whole. Nothing of it is looked at as if it came from a form."""
+        self.content.seek(0)
+        self.method, self.uri, self.clientproto = command, path, version
+        self.process()
+
     def process(self) -> None:
-        """For twisted.web: the request is whole."""
+        """For twisted.web: answer."""
         route, request = self.channel.asked
         request.body = self.content.read()
+        self.content.close()
         self.channel.factory.server.tasks.start(self._answer(route, request), "an HTTP request")
 
     async def _answer(self, route: Route, request: HttpRequest) -> None:
@@ -79,6 +86,7 @@ class Request(_Request):
             site.logger.failure("{method} {path} failed", method=request.method, path=request.path)
             response = HttpResponse(500)
             headers = _headers(response, route)
+        request.body, request.lost = b"", None  # the connection remembers the request until the next one comes
         if self._disconnected:
             return
         if response.takes_over is not None:
@@ -148,6 +156,8 @@ class Channel(_Channel):
         headers: dict[str, list[str]] = {}
         for name, values in twisted_request.requestHeaders.getAllRawHeaders():
             headers[name.decode("latin-1").lower()] = [value.decode("latin-1") for value in values]
+        if self._version != b"HTTP/1.1":  # RFC 6455 section 4.2.1
+            headers.pop("upgrade", None)
         peer = str(self.transport.connection.peer)
         request = HttpRequest(
             self._command.decode("latin-1"), self._path.partition(b"?")[0].decode("latin-1"), peer, peer,
@@ -169,6 +179,13 @@ class Channel(_Channel):
         """For twisted.web: a body, or the next request."""
         if not self.refused:
             super().rawDataReceived(data)
+
+    def timeoutConnection(self) -> None:
+        """For twisted.web: nothing has come for a while; but perhaps an answer is still on its way."""
+        if self.transport.connection.unsent:
+            self.setTimeout(self.timeOut)
+        else:
+            super().timeoutConnection()
 
     def hand_over(self, takes_over: Callable[[Any], Any]) -> None:
         """The connection is for something else than HTTP from now on."""
@@ -326,9 +343,9 @@ class HttpService:
         connection = Connection(
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
-        self._site.connect(connection)
-        if tls:
+        if tls:  # at once, so that nothing is said before it
             connection.start_tls(self._certificates.context(next(iter(self._server.hosts))))
+        self._site.connect(connection)
 
     def shut_down(self) -> None:
         """Close what is open."""

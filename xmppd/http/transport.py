@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IPushProducer, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xmppd.net.connection import Receiver
 from xmppd.net.transport import Transport
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ UNSENT_PAUSE = 64 * 1024  # bytes waiting for a client beyond which no more are 
 
 @implementer(ITransport, IPushProducer)
 class HttpTransport:
-    """The transport of a `Channel`, and the receiver of the connection."""
+    """The transport of a `Channel`, and the receiver of the connection, also for whoever has taken that over."""
 
     disconnecting = False
 
@@ -29,20 +30,27 @@ class HttpTransport:
         self.connection: Transport = connection
         self._channel = channel
         self._producer: Any = None
+        self._successor: Receiver | None = None
         self._paused = False
 
     # ---- from the connection
 
     def data_received(self, data: bytes) -> None:
         """See `Receiver`."""
-        self._channel.dataReceived(data)
+        if self._successor is not None:
+            self._successor.data_received(data)
+        else:
+            self._channel.dataReceived(data)
 
     def secured(self) -> None:
         """See `Receiver`."""
 
     def connection_lost(self, reason: str) -> None:
         """See `Receiver`."""
-        self._channel.connectionLost(Failure(ConnectionLost(reason)))
+        if self._successor is not None:
+            self._successor.connection_lost(reason)
+        else:
+            self._channel.connectionLost(Failure(ConnectionLost(reason)))
 
     # ---- for twisted.web
 
@@ -104,10 +112,10 @@ class HttpTransport:
 
     # ---- for protocols other than HTTP
 
-    def hand_over(self, takes_over: Callable[[Any], Any], read_ahead: bytes) -> None:
+    def hand_over(self, takes_over: Callable[[Any], Receiver], read_ahead: bytes) -> None:
         """Let somebody else have the connection, with what was read of it and not looked at."""
-        connection: Any = self.connection
-        connection.receiver = takes_over(connection)
-        connection.resume_reading()
+        self._producer = None
+        self._successor = takes_over(self.connection)
+        self.connection.resume_reading()
         if read_ahead:
-            connection.receiver.data_received(read_ahead)
+            self._successor.data_received(read_ahead)

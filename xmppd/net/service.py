@@ -113,6 +113,9 @@ class ClientService:
     def _give_up(self) -> None:
         for stream in list(self._streams):
             stream.transport.abort("the server is going down")
+        if self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
 
     def _end_unbound(self, account: Account, why: str) -> None:
         """Whoever has logged in before, and is not bound yet, has done so in vain."""

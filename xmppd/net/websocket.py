@@ -30,6 +30,7 @@ from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
 
 SUBPROTOCOL = "xmpp"
+FRAME_COST = 100  # bytes that a frame counts beside what is in it
 
 # What a message stands in, for a parser that knows streams only.
 _AROUND = f"<stream:stream xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAM}'>".encode()
@@ -131,8 +132,7 @@ class WebSocket:
     def __init__(self, clients: ClientService, connection: Connection, request: HttpRequest) -> None:
         self._connection = connection
         self._frames = Frames(ConnectionType.SERVER)
-        self._parts: list[str] = []  # of a message that is not whole yet
-        self._length = 0  # of them, in characters
+        self._message = bytearray()  # what has come of one that is not whole yet
         self._closing = False
         self._proxied = request.proxied
         self._gone = False
@@ -149,7 +149,9 @@ class WebSocket:
         if self._closing:
             return
         self._frames.receive_data(data)
+        cost = len(data)
         for event in self._frames.events():
+            cost += FRAME_COST
             if isinstance(event, TextMessage):
                 self._take(event)
             elif isinstance(event, Ping):
@@ -160,18 +162,16 @@ class WebSocket:
                 self._part(CloseReason.UNSUPPORTED_DATA, "messages are text")  # section 3.2
             if self._closing:
                 return
-        self.stream.slow_down(len(data))
+        self.stream.slow_down(cost)
 
     def _take(self, event: TextMessage) -> None:
-        if event.data:
-            self._parts.append(event.data)
-            self._length += len(event.data)
-        if self._length > self.stream.limits.bytes:
+        self._message += event.data.encode()
+        if len(self._message) > self.stream.limits.bytes:
             text = f"more than {self.stream.limits.bytes} bytes in one message"
             self.stream.end(StreamError("policy-violation", text))
         elif event.message_finished:
-            message = "".join(self._parts).encode()
-            self._parts, self._length = [], 0
+            message = bytes(self._message)
+            self._message.clear()
             self.stream.feed(message)
 
     def _part(self, code: int, reason: str) -> None:
@@ -208,7 +208,7 @@ class WebSocket:
     @property
     def tls_version(self) -> str:
         """The version of TLS, where that ends here."""
-        return self._connection.tls_version
+        return "" if self._proxied else self._connection.tls_version
 
     def write(self, data: bytes) -> None:
         """Send an element as a message."""
