@@ -23,6 +23,13 @@ INSTALL_PATIENCE = 300.0  # seconds for npm, which downloads
 COUPLES = 20  # of users of a server that several tests have; made at once, which takes no longer than for one
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One after the other, whatever runs beside them: each is several processes already."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("conversations"))
+
+
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     """Makes servers, not started yet, and ends those that a test leaves running."""

@@ -544,9 +544,13 @@ class Load:
         await asyncio.gather(*(client.arrive() for client in arrived))
         for client in arrived:
             self._lives[client] = self._start(client.life())
+            client.ask()
         self.clients += arrived
-        # Before that, messages to the account go another way than those to the session, and may be overtaken by them.
-        await self.until("all are available", lambda: all(client.available for client in arrived))
+        # Before that, messages to the account go another way than those to the session, and may be overtaken by them;
+        # and so they do after a crash, where the presence was not on disk.
+        await self.until(
+            "all are available", lambda: all(client.available and not client.unacknowledged for client in arrived)
+        )
         return arrived
 
     def talk(self) -> None:

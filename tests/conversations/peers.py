@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conversations.process import CHECKOUT, PATIENCE, LoggedProcess, RunningServer, free_port
+from tests.conversations.process import CHECKOUT, PATIENCE, LoggedProcess, RunningServer
+from tests.support.ports import free_port
 from xmppd.net.certificates import self_signed
 
 # What Prosody's storage driver for XEP-0227 has a place for. It has none for offline messages and blocked contacts.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -13,18 +12,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.ports import free_port
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 PATIENCE = 30.0  # seconds until a test gives up; nothing waits that long unless it is broken
 CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    """A port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program(name: str) -> str:

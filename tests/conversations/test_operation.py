@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conversations.process import CHECKOUT, PATIENCE, RunningServer, free_port, program
+from tests.conversations.process import CHECKOUT, PATIENCE, RunningServer, program
 from tests.conversations.raw import HEADER, RawClient
+from tests.support.ports import free_port
 from xmppd.net.certificates import self_signed
 
 Make = Callable[..., RunningServer]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conversations.peers import RealNginx
-from tests.conversations.process import PATIENCE, RunningServer, free_port, unverified
+from tests.conversations.process import PATIENCE, RunningServer, unverified
 from tests.conversations.raw import HEADER, RawClient
+from tests.support.ports import free_port
 
 Make = Callable[..., RunningServer]
 CLIENT, OTHER = "127.0.0.2", "127.0.0.3"  # whom the proxy sees; the proxy itself is 127.0.0.1

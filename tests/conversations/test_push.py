@@ -12,8 +12,9 @@ import pytest
 
 from tests.conversations.appserver import AppServer, Bridge, Phone, bridged
 from tests.conversations.people import Person
-from tests.conversations.process import PATIENCE, RunningServer, free_port
+from tests.conversations.process import PATIENCE, RunningServer
 from tests.conversations.resumable import Scene, SlixmppClient
+from tests.support.ports import free_port
 from tests.support.world import World
 from xmppd.core.events import CloudNotifyPing
 

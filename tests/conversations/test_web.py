@@ -14,9 +14,10 @@ from tests.conversations.converse import RealConverse
 from tests.conversations.link import Link
 from tests.conversations.peers import RealNginx
 from tests.conversations.people import Person
-from tests.conversations.process import PATIENCE, RunningServer, free_port, unverified
+from tests.conversations.process import PATIENCE, RunningServer, unverified
 from tests.conversations.resumable import Client, NodeClient, Scene, SlixmppClient
 from tests.conversations.test_resume import cut_and_resume
+from tests.support.ports import free_port
 
 WAYS = {
     "websocket": ("websocket_url", "wss://127.0.0.1:{}/xmpp-websocket"),

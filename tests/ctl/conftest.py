@@ -15,6 +15,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.support import ports
 from xmppd import settings as options
 from xmppd.core.host import Host
 from xmppd.core.server import Server
@@ -127,9 +128,7 @@ class Peer:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return ports.free_port()
 
 
 @pytest.fixture
