@@ -151,7 +151,7 @@ class Xmppd(Service):
         websocket.set_up(self.clients)
         Bosh(self.clients)
         self.http = HttpService(self.server, self._https, self._reactor)
-        status.set_up(self.server, self.clients, certificates)
+        status.set_up(self.server, self.clients, certificates, self.http.connections)
         self.server.fetch = self._fetch = Client(self._reactor)
         accepted: dict[Option[Any], Accepted] = {
             options.C2S_PORTS: self.clients.accepted,

@@ -27,7 +27,7 @@ class Expiring:
 def make(config: str = "") -> World:
     world = World(config)
     certificates: Any = Expiring(world)
-    status.set_up(world.server, world.service, certificates)
+    status.set_up(world.server, world.service, certificates, range(3))
     return world
 
 
@@ -61,6 +61,7 @@ def test_what_happens_is_counted() -> None:
 
     assert (now("xmppd_sessions", host, "live"), now("xmppd_sessions", host, "hibernated")) == (1, 1)
     assert now("xmppd_connections", "c2s", "bound") == 1
+    assert now("xmppd_connections", "http", "open") == 3
     assert now("xmppd_unacknowledged_stanzas", host) == 1
     assert grown("xmppd_stanzas_total", host, "message", "in") == 1
     assert grown("xmppd_stanzas_total", host, "message", "out") == 1

@@ -7,7 +7,7 @@ and how many connections there are. Whoever may not ask is told so before the bo
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -321,10 +321,11 @@ class Site(_Factory):
 
 
 class HttpService:
-    """The site on its ports. `reactor` is for the sockets, `certificates` for HTTPS."""
+    """The site on its ports, and its connections. `reactor` is for the sockets, `certificates` for HTTPS."""
 
     def __init__(self, server: Server, certificates: Certificates, reactor: Any) -> None:
         self._site = Site(server)
+        self.connections: Collection[Channel] = self._site.connections
         self._server = server
         self._certificates = certificates
         self._reactor = reactor

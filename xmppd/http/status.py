@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any
 
 from prometheus_client import ProcessCollector
@@ -27,9 +27,9 @@ OPTIONS = (SECRET,)
 _latest: Any = generate_latest
 
 
-def set_up(server: Server, clients: ClientService, certificates: Certificates) -> None:
-    """Answer both paths."""
-    server.metrics.registry.register(Figures(server, clients, certificates))
+def set_up(server: Server, clients: ClientService, certificates: Certificates, http: Sized) -> None:
+    """Answer both paths; `http` are the connections of the site."""
+    server.metrics.registry.register(Figures(server, clients, certificates, http))
     ProcessCollector(registry=server.metrics.registry)
 
     def admit(request: HttpRequest) -> HttpResponse | None:
@@ -50,8 +50,9 @@ def set_up(server: Server, clients: ClientService, certificates: Certificates) -
 class Figures(Collector):
     """What is looked up when somebody asks, and not counted as it happens."""
 
-    def __init__(self, server: Server, clients: ClientService, certificates: Certificates) -> None:
+    def __init__(self, server: Server, clients: ClientService, certificates: Certificates, http: Sized) -> None:
         self._server = server
+        self._http = http
         self._clients = clients
         self._certificates = certificates
 
@@ -79,6 +80,7 @@ class Figures(Collector):
         for kind, states in self._clients.counts().items():
             for state, count in states.items():
                 streams.add_metric([kind, state], count)
+        streams.add_metric(["http", "open"], len(self._http))
         for component in server.components.values():
             streams.add_metric(["component", "connected" if component.connected else "away"], 1)
         yield streams

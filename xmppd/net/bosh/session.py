@@ -222,7 +222,8 @@ class BoshSession:
         """The connection of a request has gone before its answer: the client gets that when it asks again, and what
         comes from now on waits for the next request."""
         if self._early.get(asked.rid) is asked:
-            asked.respond(self._early.pop(asked.rid).body[:0])
+            del self._early[asked.rid]
+            asked.respond(b"")
         elif asked in self._held:
             while self._held and self._held[0].rid <= asked.rid:
                 self._answer_with(self._held.pop(0), [])
