@@ -35,7 +35,7 @@ from xmppd.core.grants import Grant
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
 from xmppd.core.session import Session
-from xmppd.storage import StorageError
+from xmppd.storage import AccountGone, StorageError
 from xmppd.wire import ns
 from xmppd.wire.delay import stamp
 from xmppd.wire.errors import StanzaError
@@ -164,6 +164,8 @@ def bound(event: Bound | Resumed) -> None:
 
 
 def _not_kept(failure: Failure, session: Session) -> None:
+    if failure.check(AccountGone):
+        return
     failure.trap(StorageError)
     login = session.find(Login)
     if login is not None:  # it is tried again

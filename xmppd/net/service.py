@@ -33,6 +33,7 @@ C2S_WRITE_TIMEOUT = Option(
 )  # fmt: skip
 OPTIONS = (C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT)
 
+ABORT_SECONDS = 1.0  # for streams to hear that they were aborted, which takes a turn
 KEEPALIVE_SECONDS = 300.0  # how often a space goes to every client: it finds dead ones, and keeps NAT tables warm
 
 
@@ -96,9 +97,8 @@ class ClientService:
     def gone(self, stream: ClientStream) -> None:
         """Called by a stream that has lost its connection."""
         self._streams.discard(stream)
-        if self._empty is not None and not self._streams:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        if not self._streams:
+            self._is_empty()
 
     async def all_closed(self, seconds: float) -> None:
         """Return when the last connection has sent its last words, or after `seconds`."""
@@ -113,6 +113,9 @@ class ClientService:
     def _give_up(self) -> None:
         for stream in list(self._streams):
             stream.transport.abort("the server is going down")
+        self.server.clock.callLater(ABORT_SECONDS, self._is_empty)
+
+    def _is_empty(self) -> None:
         if self._empty is not None:
             empty, self._empty = self._empty, None
             empty.callback(None)

@@ -6,7 +6,7 @@
 from .accounts import Accounts
 from .archive import Archive, Range
 from .data import Data
-from .errors import AlreadyExists, StorageError, StorageTimeout
+from .errors import AccountGone, AlreadyExists, StorageError, StorageTimeout
 from .offline import Offline
 from .roster import Rosters
 from .rows import (
@@ -28,6 +28,7 @@ from .store import Store
 
 __all__ = [
     "Account",
+    "AccountGone",
     "AccountRow",
     "Accounts",
     "AlreadyExists",

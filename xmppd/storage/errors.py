@@ -37,6 +37,8 @@ _OWN_FAULT = (
     exc.InterfaceError,
 )
 
+AccountGone = exc.IntegrityError  # with which a write fails that is for an account which was deleted meanwhile
+
 # SQLite's number for a wrong statement.
 _SQLITE_ERROR = 1
 

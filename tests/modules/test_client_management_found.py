@@ -1,0 +1,25 @@
+"""Clients: what was found in the logs of other tests."""
+
+from __future__ import annotations
+
+import gc
+
+from tests.net.support import authenticated
+from tests.support.logins import exceptions
+from tests.support.world import World
+
+BIND = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"
+
+
+def test_a_client_of_an_account_that_is_deleted_meanwhile_is_no_failure_of_ours() -> None:
+    world = World()
+    player = authenticated(world)
+    world.login("romeo@example.org/orchard")  # so that the account is known and not looked up
+    account = world.result(world.store.accounts.find("example.org", "romeo"))
+    assert account is not None
+    with exceptions() as failures:
+        world.store.accounts.delete(account.id)
+        player.sends(BIND)
+        world.advance(60)
+        gc.collect()  # where nobody looked at what became of a write, that is told now
+    assert failures == []
