@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.net.support import failure, plain
+from tests.net.support import plain
 from tests.support.http import Answer
 from tests.support.web import BoshPlayer, answered, body, bosh_romeo, by_hand, is_ended, web_world
 
@@ -54,36 +54,11 @@ def test_the_client_may_ask_for_less(asked: dict[str, str], got: dict[str, str |
     assert {name: header.get(name) for name in got} == got
 
 
-def test_sessions_talk_to_each_other_whatever_carries_them() -> None:
-    world = web_world()
-    web, tcp = bosh_romeo(world), world.online("juliet@example.org/balcony")
-    web.sends(f"<message to='{tcp.full}' type='chat' id='1'><body>By yonder blessed moon</body></message>")
-    assert tcp.takes().findtext("{jabber:client}body") == "By yonder blessed moon"
-    tcp.sends(f"<message to='{web.full}' type='chat' id='2'><body>O, swear not by the moon</body></message>")
-    got = web.takes()
-    assert (got.tag, got.findtext("{jabber:client}body")) == ("{jabber:client}message", "O, swear not by the moon")
-
-
 def test_a_body_may_have_several_stanzas() -> None:
     player = by_hand(web_world())
     player.asks("", PING.format(1) + PING.format(2))
     player._read()
     assert [answer.get("id") for answer in player.all_that_came()] == ["1", "2"]
-
-
-def test_a_session_is_resumed_after_its_client_was_away_with_what_it_was_sent() -> None:
-    world = web_world()
-    web, tcp = bosh_romeo(world), world.online("juliet@example.org/balcony")
-    web.sends("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
-    id = web.takes().get("id")
-    web.disconnects()
-    world.advance(61)
-    tcp.sends(f"<message to='{web.full}' type='chat' id='1'><body>Art thou gone so?</body></message>")
-    again = BoshPlayer(world)
-    again.authenticate("romeo", "example.org", "secret")
-    again.sends(f"<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>")
-    assert again.takes().tag == "{urn:xmpp:sm:3}resumed"
-    assert again.takes().findtext("{jabber:client}body") == "Art thou gone so?"
 
 
 # ---- requests that wait
@@ -371,16 +346,6 @@ def test_none_begins_while_the_server_starts_or_stops() -> None:
     assert player.condition == "system-shutdown"
 
 
-def test_a_client_has_so_long_to_log_in() -> None:
-    world = web_world()
-    player = BoshPlayer(world)
-    player.opens()
-    player.forget()
-    world.advance(31)
-    player.receives_stream_error("connection-timeout")
-    assert is_ended(world)
-
-
 # ---- what is not right
 
 
@@ -428,18 +393,6 @@ def test_a_body_that_does_not_end_is_an_error() -> None:
     player = bosh_romeo(world)
     player.posts(f"<body xmlns='http://jabber.org/protocol/httpbind' rid='{player.rid}' sid='{player.sid}'>")
     player.receives_stream_error("not-well-formed")
-
-
-def test_the_stream_cannot_be_restarted_to_try_more_passwords() -> None:
-    world = web_world()
-    world.account("romeo@example.org")
-    player = BoshPlayer(world)
-    player.opens()
-    player.forget()
-    player.sends(plain(password="wrong"))
-    player.receives(failure("not-authorized"))
-    player.opens()
-    player.receives_stream_error("bad-format")
 
 
 def test_nothing_comes_before_the_restart() -> None:

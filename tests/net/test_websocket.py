@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
-from tests.net.support import BINDINGS, CLEAR, failure, plain
+from tests.net.support import BINDINGS, CLEAR, plain
 from tests.support.http import Answer, Connection, request
 from tests.support.web import WebSocketPlayer, web_world
 from tests.support.world import World
@@ -121,35 +121,11 @@ def test_open_is_answered_by_open_and_features() -> None:
     assert "{urn:ietf:params:xml:ns:xmpp-sasl}mechanisms" in names and f"{SASL2}authentication" in names
 
 
-def test_sessions_talk_to_each_other_whatever_carries_them() -> None:
-    world = web_world()
-    web, tcp = romeo(world), world.online("juliet@example.org/balcony")
-    web.sends(f"<message to='{tcp.full}' type='chat' id='1'><body>By yonder blessed moon</body></message>")
-    assert tcp.takes().findtext("{jabber:client}body") == "By yonder blessed moon"
-    tcp.sends(f"<message to='{web.full}' type='chat' id='2'><body>O, swear not by the moon</body></message>")
-    got = web.takes()
-    assert (got.tag, got.findtext("{jabber:client}body")) == ("{jabber:client}message", "O, swear not by the moon")
-
-
 def test_the_stanzas_of_a_client_need_no_namespace_of_their_own() -> None:
     player = romeo(web_world())
     for declared in ("", " xmlns='jabber:client'"):
         player.sends(f"<iq{declared} type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>")
         player.receives("<iq type='result' id='1' to='romeo@example.org/web'/>")
-
-
-def test_a_session_is_resumed_on_another_websocket_with_what_it_was_sent() -> None:
-    world = web_world()
-    web, tcp = romeo(world), world.online("juliet@example.org/balcony")
-    web.sends("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
-    id = web.takes().get("id")
-    web.disconnects()
-    tcp.sends(f"<message to='{web.full}' type='chat' id='1'><body>Art thou gone so?</body></message>")
-    again = WebSocketPlayer(world)
-    again.authenticate("romeo", "example.org", "secret")
-    again.sends(f"<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>")
-    assert again.takes().tag == "{urn:xmpp:sm:3}resumed"
-    assert again.takes().findtext("{jabber:client}body") == "Art thou gone so?"
 
 
 def test_close_ends_the_session_and_the_websocket() -> None:
@@ -254,18 +230,6 @@ def test_nothing_comes_before_open(first: str) -> None:
     player.receives_stream_error("bad-format")
 
 
-def test_open_cannot_be_sent_again_to_try_more_passwords() -> None:
-    world = web_world()
-    world.account("romeo@example.org")
-    player = WebSocketPlayer(world)
-    player.opens()
-    player.forget()
-    player.sends(plain(password="wrong"))
-    player.receives(failure("not-authorized"))
-    player.opens()
-    player.receives_stream_error("bad-format")
-
-
 @pytest.mark.parametrize(("data", "code"), [
     (b"\x81\x05hello", 1002),  # not masked (RFC 6455 section 5.1)
     (b"\xc1\x80\0\0\0\0", 1002), (b"\x83\x80\0\0\0\0", 1002), (b"\x80\x80\0\0\0\0", 1002),  # reserved; no beginning
@@ -348,15 +312,6 @@ def test_pings_count_for_how_fast_a_client_may_send() -> None:
         assert player.wire.paused
         world.advance(10)
         assert not player.wire.paused
-
-
-def test_a_client_has_so_long_to_log_in() -> None:
-    world = web_world()
-    player = WebSocketPlayer(world)
-    player.opens()
-    player.forget()
-    world.advance(31)
-    player.receives_stream_error("connection-timeout")
 
 
 def test_an_address_has_so_many_that_are_not_authenticated() -> None:

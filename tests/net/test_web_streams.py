@@ -1,4 +1,4 @@
-"""Logins over WebSockets and BOSH are those over TCP: SASL2 with all that comes with it (XEP-0388), and its limits."""
+"""Streams over WebSockets and BOSH are those over TCP: SASL2 with all that comes with it, resumption, limits."""
 
 from __future__ import annotations
 
@@ -50,6 +50,54 @@ def opened(world: World, make: MakePlayer) -> Player:
     player.receives_header()
     assert player.takes().tag == f"{STREAMS}features"
     return player
+
+
+def online(world: World, make: MakePlayer, resource: str = "web") -> Player:
+    world.account("romeo@example.org")
+    player = make(world)
+    player.authenticate("romeo", "example.org", "secret")
+    player.bind(resource)
+    return player
+
+
+def test_sessions_talk_to_each_other_whatever_carries_them(make: MakePlayer) -> None:
+    world = web_world()
+    web, tcp = online(world, make), world.online("juliet@example.org/balcony")
+    web.sends(f"<message to='{tcp.full}' type='chat' id='1'><body>By yonder blessed moon</body></message>")
+    assert tcp.takes().findtext("{jabber:client}body") == "By yonder blessed moon"
+    tcp.sends(f"<message to='{web.full}' type='chat' id='2'><body>O, swear not by the moon</body></message>")
+    got = web.takes()
+    assert (got.tag, got.findtext("{jabber:client}body")) == ("{jabber:client}message", "O, swear not by the moon")
+
+
+def test_a_session_is_resumed_with_what_it_was_sent(make: MakePlayer) -> None:
+    world = web_world()
+    web, tcp = online(world, make), world.online("juliet@example.org/balcony")
+    web.sends(SM_ENABLE)
+    id = web.takes().get("id")
+    web.disconnects()
+    world.advance(61)
+    tcp.sends(f"<message to='{web.full}' type='chat' id='1'><body>Art thou gone so?</body></message>")
+    again = make(world)
+    again.authenticate("romeo", "example.org", "secret")
+    again.sends(RESUME.format(id))
+    assert again.takes().tag == f"{SM}resumed"
+    assert again.takes().findtext("{jabber:client}body") == "Art thou gone so?"
+
+
+def test_a_client_has_so_long_to_log_in(make: MakePlayer) -> None:
+    world = web_world()
+    player = opened(world, make)
+    world.advance(31)
+    player.receives_stream_error("connection-timeout")
+
+
+def test_the_stream_cannot_be_begun_anew_to_try_more_passwords(make: MakePlayer) -> None:
+    player = opened(web_world(), make)
+    player.sends(plain_sasl(password="wrong"))
+    player.receives(failure("not-authorized"))
+    player.opens()
+    player.receives_stream_error("bad-format")
 
 
 def test_all_in_one_request_and_a_token_that_resumes(make: MakePlayer) -> None:
