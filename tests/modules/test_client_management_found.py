@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 
 from tests.net.support import authenticated
+from tests.support.disk import broken, crash
 from tests.support.logins import exceptions
 from tests.support.world import World
+from xmppd.modules.client_management import WRITE_SECONDS, accesses
 
 BIND = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"
 
@@ -23,3 +25,15 @@ def test_a_client_of_an_account_that_is_deleted_meanwhile_is_no_failure_of_ours(
         world.advance(60)
         gc.collect()  # where nobody looked at what became of a write, that is told now
     assert failures == []
+
+
+def test_a_client_without_an_id_is_written_with_others_and_tried_again() -> None:
+    world = World()
+    world.account("romeo@example.org")
+    clients = [world.login(f"romeo@example.org/{number}") for number in range(5)]
+    with broken(world), exceptions() as failures:
+        world.advance(WRITE_SECONDS)
+    world.advance(WRITE_SECONDS)
+    after = crash(world)
+    account = after.run(after.host.accounts.load("romeo"))
+    assert len(after.run(accesses(account))) == len(clients) and failures == []

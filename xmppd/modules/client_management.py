@@ -160,18 +160,7 @@ def bound(event: Bound | Resumed) -> None:
     session = event.session
     login = session.find(Login)
     if login is not None and login.is_legacy:
-        _seen(session.account, login).addErrback(_not_kept, session)
-
-
-def _not_kept(failure: Failure, session: Session) -> None:
-    if failure.check(AccountGone):
-        return
-    failure.trap(StorageError)
-    login = session.find(Login)
-    if login is not None:  # it is tried again
-        session.host.service(Unwritten)[session.account.id, login.key] = session.account
-    session.log.error("{session}: that a client was seen is not kept: {error}", session=session.id,
-                      error=failure.getErrorMessage())  # fmt: skip
+        _seen(session.account, login)
 
 
 def ended(event: Ended) -> None:
@@ -187,19 +176,27 @@ def ended(event: Ended) -> None:
 
 
 def write_times(host: Host) -> None:
-    """Write when clients were seen, of all at once."""
+    """Write which clients were seen and when, of all at once; what cannot be written is tried again."""
     unwritten = host.service(Unwritten)
-    for (_, key), account in unwritten.items():
-        if key in _known(account) and not account.going:
-            _keep(account, key).addErrback(
-                lambda failure: host.log.error("when clients were seen is not kept: {error}", error=str(failure.value))
-            )
+    waiting = dict(unwritten)
     unwritten.clear()
+    for (_, key), account in waiting.items():
+        if key in _known(account) and not account.going:
+            _keep(account, key).addErrback(_not_kept, account, key)
+
+
+def _not_kept(failure: Failure, account: Account, key: str) -> None:
+    if failure.check(AccountGone):
+        return
+    failure.trap(StorageError)
+    account.host.service(Unwritten)[account.id, key] = account
+    account.host.log.error("that a client of {user} was seen is not kept: {error}", user=account.jid.bare,
+                           error=failure.getErrorMessage())  # fmt: skip
 
 
 def _seen(account: Account, login: Login) -> Deferred[None]:
-    """Know that a client has logged in, and how. Fires when that is on disk; what only changes a time is not waited
-    for, and written with others."""
+    """Know that a client has logged in, and how. Fires when that is on disk. What only changes a time is not waited
+    for, and written with others; so is all of a client that does not say which one it is: it was promised nothing."""
     now = account.host.server.now_ms()
     known, agent = _known(account), login.agent
     before = known.get(login.key)
@@ -217,16 +214,18 @@ def _seen(account: Account, login: Login) -> Deferred[None]:
     if client.password is not None and login.token is None and login.grant is None:
         client.password = now
     known[login.key] = client
-    if same:
-        account.host.service(Unwritten)[account.id, login.key] = account
-        return succeed(None)
 
     def kept(_: None) -> None:
         if before is None:
             account.host.server.tasks.start(_new(account, login), "a new client")
 
+    if same or login.is_legacy:
+        account.host.service(Unwritten)[account.id, login.key] = account
+        kept(None)
+        return succeed(None)
+
     def not_kept(failure: Failure) -> Failure:
-        if known.get(login.key) is client and not login.is_legacy:  # which gets in all the same
+        if known.get(login.key) is client:
             known.pop(login.key)
             if before is not None:
                 known[login.key] = before
