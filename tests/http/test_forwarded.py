@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmppd.http.forwarded import client_of
+from xmppd.http.forwarded import origin_of
 
 TRUSTED = tuple(ipaddress.ip_network(text) for text in ("192.0.2.0/24", "2001:db8:1::/48", "127.0.0.1"))
 PROXY = "192.0.2.1"
@@ -18,7 +18,31 @@ def client(peer: str = PROXY, **headers: str | list[str]) -> str:
     found = {
         name.replace("_", "-"): value if isinstance(value, list) else [value] for name, value in headers.items()
     }
-    return client_of(peer, found, TRUSTED)
+    return origin_of(peer, found, TRUSTED)[0]
+
+
+@pytest.mark.parametrize(("headers", "secure"), [
+    ({"forwarded": ["for=203.0.113.9;proto=https"]}, True),
+    ({"forwarded": ["for=unknown;proto=https"]}, True),
+    ({"forwarded": ["for=203.0.113.9;proto=HTTPS, for=192.0.2.7;proto=http"]}, True),  # between two proxies
+    ({"forwarded": ["for=203.0.113.9;proto=http, for=192.0.2.7;proto=https"]}, False),
+    ({"forwarded": ["for=10.0.0.1;proto=http, for=203.0.113.9;proto=https"]}, True),  # what the client says
+    ({"forwarded": ["for=10.0.0.1;proto=https, for=203.0.113.9;proto=http"]}, False),
+    ({"forwarded": ["this is none;", "for=203.0.113.9;proto=https"]}, True),
+    ({"forwarded": ["for=203.0.113.9"]}, False),
+    ({"x-forwarded-for": ["203.0.113.9"], "x-forwarded-proto": ["https"]}, True),
+    ({"x-forwarded-proto": ["wss"]}, True),
+    ({"x-forwarded-proto": ["https", "http"]}, False),
+    ({"x-forwarded-proto": ["https, http"]}, False),
+    ({"x-forwarded-proto": ["ftp"]}, False),
+    ({"x-forwarded-proto": [""]}, False),
+    ({"forwarded": ["for=203.0.113.9;proto=http"], "x-forwarded-proto": ["https"]}, False),
+    ({"forwarded": ["for=203.0.113.9"], "x-forwarded-proto": ["https"]}, True),
+    ({}, False),
+])  # fmt: skip
+def test_how_a_client_came_is_said_by_the_proxy_that_it_came_to(headers: dict[str, list[str]], secure: bool) -> None:
+    assert origin_of(PROXY, headers, TRUSTED)[1] is secure
+    assert origin_of("203.0.113.1", headers, TRUSTED) == ("203.0.113.1", False)
 
 
 @pytest.mark.parametrize(("value", "expected"), [

@@ -16,55 +16,55 @@ _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PAIR = re.compile(rf'[ \t]*(?:({_NAME})=({_NAME}|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
 _HIDDEN = r"_[A-Za-z0-9._\-]+"
 _NODE = re.compile(rf"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|(unknown|{_HIDDEN}))(?::(?:[0-9]{{1,5}}|{_HIDDEN}))?", re.I)
+_SECURE = frozenset({"https", "wss"})
 _BARE_IPV6 = re.compile(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
 
-def client_of(peer: str, headers: Mapping[str, list[str]], trusted: tuple[Network, ...]) -> str:
-    """The address of who asks; that of the last proxy where that one does not tell it. Raises `ValueError` where what
-    a trusted proxy says is no address, or its headers do not agree: then one of them was not written by the proxy."""
+_Hop = tuple[str, str]  # who came to a proxy, and how: an address and a scheme, "" for what is not told
+
+
+def origin_of(peer: str, headers: Mapping[str, list[str]], trusted: tuple[Network, ...]) -> tuple[str, bool]:
+    """The address of who asks, and whether a trusted proxy says that it came by https. The address is that of the last
+    proxy where that one does not tell it. Raises `ValueError` where what a trusted proxy says is no address, or its
+    headers do not agree: then one of them was not written by the proxy."""
     if not is_trusted(peer, trusted):
-        return peer
+        return peer, False
     found = {
         _walk(peer, read(lines), trusted)
         for name, read in (("forwarded", _forwarded), ("x-forwarded-for", _x_forwarded_for))
         if (lines := [line for line in headers.get(name, []) if line.strip(" \t")])
     }
-    if len(found) > 1:
+    if len({client for client, _ in found}) > 1:
         raise ValueError("Forwarded and X-Forwarded-For do not agree; the proxy has to remove what it does not write")
-    return found.pop() if found else peer
+    said = [scheme for _, scheme in found if scheme]
+    said += [part.strip(" \t").lower() for line in headers.get("x-forwarded-proto", []) for part in line.split(",")]
+    return next((client for client, _ in found), peer), bool(said) and all(scheme in _SECURE for scheme in said)
 
 
-def says_https(headers: Mapping[str, list[str]]) -> bool:
-    """Whether a trusted proxy, whose headers these are, says that the request came by https. Where several say how it
-    came they have to agree: one of them may be the client."""
-    said = [part.strip(" \t").lower() for line in headers.get("x-forwarded-proto", []) for part in line.split(",")]
-    said += [pairs["proto"].lower() for line in headers.get("forwarded", []) for pairs in _elements(line)
-             if "proto" in pairs]  # fmt: skip
-    return bool(said) and all(scheme in ("https", "wss") for scheme in said)
-
-
-def _walk(peer: str, hops: Iterator[str], trusted: tuple[Network, ...]) -> str:
-    """The first address that is of no trusted proxy. `hops` are from the last on, ``""`` where one is not told; those
-    behind the first address that counts are not even read, since anybody may have written them."""
-    for hop in hops:
+def _walk(peer: str, hops: Iterator[_Hop], trusted: tuple[Network, ...]) -> _Hop:
+    """The first that is no trusted proxy, and how that one came. `hops` are from the last on; those behind the first
+    address that counts are not even read, since anybody may have written them."""
+    scheme = ""
+    for hop, its_scheme in hops:
+        scheme = its_scheme
         if not hop:
             break
         peer = hop
         if not is_trusted(peer, trusted):
             break
-    return peer
+    return peer, scheme
 
 
-def _x_forwarded_for(lines: list[str]) -> Iterator[str]:
+def _x_forwarded_for(lines: list[str]) -> Iterator[_Hop]:
     for line in reversed(lines):
         for part in reversed(line.split(",")):
-            yield _address(part.strip(" \t"))
+            yield _address(part.strip(" \t")), ""
 
 
-def _forwarded(lines: list[str]) -> Iterator[str]:
+def _forwarded(lines: list[str]) -> Iterator[_Hop]:
     for line in reversed(lines):
         for pairs in reversed(_elements(line)):
-            yield _address(pairs.get("for", ""))
+            yield _address(pairs.get("for", "")), pairs.get("proto", "").lower()
 
 
 def _elements(line: str) -> list[dict[str, str]]:

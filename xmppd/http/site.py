@@ -20,7 +20,7 @@ from xmppd.core.clock import Timer
 from xmppd.core.http import HTTPS_PORTS, HttpRequest, HttpResponse, Route, host_name
 from xmppd.core.peers import TRUSTED_PROXIES, is_trusted
 from xmppd.core.server import Server
-from xmppd.http.forwarded import client_of, says_https
+from xmppd.http.forwarded import origin_of
 from xmppd.http.transport import HttpTransport
 from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
@@ -296,10 +296,10 @@ class Site(_Factory):
     def _see_through_proxies(self, request: HttpRequest) -> None:
         """Whom a request comes from, and how. Raises `ValueError` for what no proxy says."""
         trusted = self.server.settings[TRUSTED_PROXIES]
-        request.client = client_of(request.peer, request.headers, trusted)
+        request.client, came_by_https = origin_of(request.peer, request.headers, trusted)
         request.proxied = is_trusted(request.peer, trusted) or request.is_forwarded
         if is_trusted(request.peer, trusted) and request.is_forwarded:
-            request.secure = says_https(request.headers)
+            request.secure = came_by_https
 
     def _find(self, request: HttpRequest) -> tuple[dict[str, Route], HttpResponse | None]:
         """The routes of the server, or of the host that the request names; or of the one host that has any. Where there

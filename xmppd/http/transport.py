@@ -28,7 +28,7 @@ class HttpTransport:
 
     def __init__(self, connection: Any, channel: Channel) -> None:
         self.connection: Transport = connection
-        self._channel = channel
+        self._channel: Channel | None = channel
         self._producer: Any = None
         self._successor: Receiver | None = None
         self._paused = False
@@ -39,7 +39,7 @@ class HttpTransport:
         """See `Receiver`."""
         if self._successor is not None:
             self._successor.data_received(data)
-        else:
+        elif self._channel is not None:
             self._channel.dataReceived(data)
 
     def secured(self) -> None:
@@ -49,7 +49,7 @@ class HttpTransport:
         """See `Receiver`."""
         if self._successor is not None:
             self._successor.connection_lost(reason)
-        else:
+        elif self._channel is not None:
             self._channel.connectionLost(Failure(ConnectionLost(reason)))
 
     # ---- for twisted.web
@@ -114,7 +114,7 @@ class HttpTransport:
 
     def hand_over(self, takes_over: Callable[[Any], Receiver], read_ahead: bytes) -> None:
         """Let somebody else have the connection, with what was read of it and not looked at."""
-        self._producer = None
+        self._producer = self._channel = None
         self._successor = takes_over(self.connection)
         self.connection.resume_reading()
         if read_ahead:
