@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.world import Component, World
+from tests.support.world import Component, World, configuration
 from xmppd import settings
 from xmppd.config import ConfigError
 
@@ -50,6 +50,31 @@ def test_the_digest_may_be_in_capitals() -> None:
     digest = hashlib.sha1(f"{component.stream_id}secret".encode()).hexdigest().upper()
     component.sends(f"<handshake>{digest}</handshake>")
     component.receives("<handshake/>")
+
+
+def test_a_new_secret_counts_from_the_next_connection_on() -> None:
+    world = make()
+    old = world.component("push.example.org")
+    world.config.update(configuration("", SECTIONS.replace("secret = secret", "secret = changed")))
+    assert not old.wire.closed
+    old.disconnects()
+    for secret, fits in (("secret", False), ("changed", True)):
+        component = Component(world)
+        component.opens("push.example.org")
+        component.shakes_hands(secret)
+        if fits:
+            component.receives("<handshake/>")
+        else:
+            component.receives_stream_error("not-authorized")
+
+
+def test_a_secret_that_was_taken_away_lets_nobody_in() -> None:
+    world = make()
+    world.config.update(configuration("", SECTIONS.replace("secret = secret", "secret =")))
+    component = Component(world)
+    component.opens("push.example.org")
+    component.shakes_hands("")
+    component.receives_stream_error("not-authorized")
 
 
 @pytest.mark.parametrize("secret", ["other", "", "Secret"])

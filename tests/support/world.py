@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 
 from xmppd import settings as options
 from xmppd.auth.credentials import make
-from xmppd.config import load_bytes
+from xmppd.config import Config, load_bytes
 from xmppd.core.server import Server
 from xmppd.net.component import ComponentService
 from xmppd.net.framing import TCP, TLS_FIRST
@@ -124,6 +124,13 @@ class NoCertificates:
         return None
 
 
+def configuration(config: str, sections: str) -> Config:
+    """What is in a file with these lines under ``[xmppd]``, and these sections."""
+    known = [option for group in options.declared().values() for option in group]
+    path = Path(tempfile.gettempdir()) / "xmppd.cfg"
+    return load_bytes(f"[xmppd]\n{config}\n{sections}".encode(), path, known, normalise_domain=prepare_domain)
+
+
 class World:
     """A server with its hosts, all modules, and a store in memory. `config` is added to ``[xmppd]``, `sections` are
     the host sections. `before`: the world of which this one is the restart, with its store and its clock. `clock` and
@@ -139,10 +146,7 @@ class World:
             clock = Clock()
             clock.advance(STARTED)
         self.clock = clock
-        text = f"[xmppd]\n{config}\n{sections}"
-        known = [option for group in options.declared().values() for option in group]
-        path = Path(tempfile.gettempdir()) / "xmppd.cfg"
-        self.config = load_bytes(text.encode(), path, known, normalise_domain=prepare_domain)
+        self.config = configuration(config, sections)
         self.store = store if store is not None else Store.open(self.clock, "sqlite://")
         self.server = Server(self.config.server, self.store, self.clock, self.clock.seconds, inline)
         self.server.secret = b"a secret"

@@ -46,7 +46,7 @@ COMPONENT_INTERFACES = Option(
 )  # fmt: skip
 SECRET = Option(
     "secret", Text(), "", "What the external component of this domain shows to be let in.",
-    scope=Scope.COMPONENT, live=False, secret=True,
+    scope=Scope.COMPONENT, secret=True,
 )  # fmt: skip
 CONFLICT_RESOLVE = Option(
     "component_conflict_resolve", Choice("kick_new", "kick_old"), "kick_new",
@@ -234,8 +234,9 @@ class ComponentStream:
         component = self._component
         if component is None or (element.xmlns, element.name) != (ns.COMPONENT, "handshake"):
             raise StreamError("not-authorized", "the handshake has to come first")
-        wanted = hashlib.sha1(f"{self.id}{component.settings[SECRET]}".encode()).hexdigest()  # noqa: S324
-        if not hmac.compare_digest(wanted.encode(), element.text().strip().lower().encode()):
+        secret = component.settings[SECRET]
+        wanted = hashlib.sha1(f"{self.id}{secret}".encode()).hexdigest()  # noqa: S324
+        if not hmac.compare_digest(wanted.encode(), element.text().strip().lower().encode()) or not secret:
             component.log.warn("{session}: a component from {peer} does not know the secret of {domain}",
                                session=self.id[:8], peer=self.transport.peer, domain=component.domain)  # fmt: skip
             raise StreamError("not-authorized", "the handshake is wrong")
