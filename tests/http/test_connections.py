@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from OpenSSL import SSL
 
-from tests.net.loop import Loop
+from tests.net.loop import Loop, Peer, client_context
 from tests.support.http import request
 from tests.support.web import web_world
 from tests.support.world import World
 from xmppd.core.http import HttpResponse
 from xmppd.http.site import HttpService, Site
+from xmppd.net.certificates import Certificates, self_signed
 from xmppd.net.connection import Connection, Flusher
 
 HANDSHAKE = {
@@ -143,6 +146,44 @@ def test_nothing_is_said_in_the_clear_where_there_is_to_be_tls() -> None:
         clients.append(theirs)
     loop.rounds(3)
     assert clients[1].recv(100) == b""
+
+
+def asked_over_tls(service: HttpService, loop: Loop, name: str) -> tuple[x509.Certificate, bytes, bytes]:
+    """The certificate that a client gets who asks for `name`, the protocol, and what it is answered."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    service.accepted_tls(ours, "192.0.2.1")
+    peer = Peer(theirs)
+    peer.start_tls(client_context(), name, [b"h2", b"http/1.1"])
+    loop.until(lambda: peer.secured, peer)
+    peer.send(request("GET", "/.well-known/host-meta.json", host=name))
+    loop.until(lambda: peer.data.endswith(b"}\n"), peer)
+    assert peer.tls is not None
+    certificate, protocol = peer.tls.get_peer_certificate(), peer.tls.get_alpn_proto_negotiated()
+    peer.close()
+    loop.rounds(3)
+    assert certificate is not None
+    return certificate.to_cryptography(), protocol, peer.data
+
+
+def test_https_has_the_certificate_of_the_name_that_is_asked_for(tmp_path: Path) -> None:
+    loop = Loop()
+    loop.advance(1_700_000_000)
+    domains = ["example.org", "example.net"]
+    world = web_world("", "".join(f"[host:{domain}]\n" for domain in domains), clock=loop)
+    certificates = Certificates(tmp_path, domains, loop.seconds, b"http/1.1")
+    service = HttpService(world.server, certificates, loop)
+    serials = {}
+    for domain in domains:
+        certificate, protocol, answer = asked_over_tls(service, loop, domain)
+        assert certificate.subject.rfc4514_string() == f"CN={domain}" and protocol == b"http/1.1"
+        assert answer.startswith(b"HTTP/1.1 200 ") and domain.encode() in answer
+        serials[domain] = certificate.serial_number
+    for path, content in zip(("crt", "key"), self_signed("example.net", loop.seconds()), strict=True):
+        (tmp_path / f"example.net.{path}").write_bytes(content)
+    certificates.reload()
+    assert asked_over_tls(service, loop, "example.net")[0].serial_number != serials["example.net"]
+    assert asked_over_tls(service, loop, "example.org")[0].serial_number == serials["example.org"]
 
 
 def test_a_websocket_on_a_connection_that_is_lost_already_is_gone() -> None:
