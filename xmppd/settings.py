@@ -24,7 +24,7 @@ from xmppd.config import (
     reference,
 )
 from xmppd.config import Mapping as MappingOf
-from xmppd.core import accounts, binding, modules, requests, roster
+from xmppd.core import accounts, binding, grants, modules, requests, roster
 from xmppd.core.http import HTTPS_PORTS
 from xmppd.core.peers import TRUSTED_PROXIES
 from xmppd.http import site, status
@@ -112,7 +112,7 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
     groups: dict[str, tuple[Option[Any], ...]] = {
         "The server": OPTIONS,
         "Modules": modules.OPTIONS,
-        "Accounts": (*accounts.OPTIONS, *binding.OPTIONS, *roster.OPTIONS),
+        "Accounts": (*accounts.OPTIONS, *grants.OPTIONS, *binding.OPTIONS, *roster.OPTIONS),
         "Requests of the server": requests.OPTIONS,
         "Clients": (*c2s.OPTIONS, *limits.OPTIONS, *pace.OPTIONS, *service.OPTIONS),
         "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),

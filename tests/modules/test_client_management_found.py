@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 
+import pytest
+
 from tests.net.support import authenticated
 from tests.support.disk import broken, crash
 from tests.support.logins import exceptions
 from tests.support.world import World
+from xmppd.ctl import access
 from xmppd.modules.client_management import WRITE_SECONDS, accesses
 
 BIND = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"
@@ -37,3 +40,13 @@ def test_a_client_without_an_id_is_written_with_others_and_tried_again() -> None
     after = crash(world)
     account = after.run(after.host.accounts.load("romeo"))
     assert len(after.run(accesses(account))) == len(clients) and failures == []
+
+
+def test_an_account_has_so_many_application_passwords() -> None:
+    world = World("max_grants_per_account = 2\n")
+    world.account("romeo@example.org")
+    account = world.run(world.host.accounts.load("romeo"))
+    for name in ("mail", "calendar"):
+        world.run(access.grant(account, name))
+    with pytest.raises(ValueError, match=r"at most 2 application passwords \(max_grants_per_account\)"):
+        world.run(access.grant(account, "television"))

@@ -15,8 +15,15 @@ from twisted.internet.defer import Deferred
 
 from xmppd.auth.credentials import DEFAULT_ITERATIONS, HASHES, SALT_LENGTH, Credentials, ScramKeys, derive
 from xmppd.auth.credentials import Grant as Keys
+from xmppd.config import Integer, Option
 from xmppd.core.clients import Login
 from xmppd.storage import Store
+
+MAX_GRANTS = Option(
+    "max_grants_per_account", Integer(minimum=1, maximum=1000), "50",
+    "How many application passwords an account may have; each is tried at a login.",
+)  # fmt: skip
+OPTIONS = (MAX_GRANTS,)
 
 KIND = "grants"  # in the store, under the id of the grant
 _GROUPS, _LETTERS = 6, 4  # of the password: 120 random bits, in letters that are told apart when they are read aloud

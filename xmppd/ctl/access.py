@@ -7,11 +7,10 @@ from typing import Any
 
 from xmppd.core import grants
 from xmppd.core.accounts import Account
-from xmppd.core.grants import Grant
+from xmppd.core.grants import MAX_GRANTS, Grant
 from xmppd.modules import client_management
 from xmppd.wire.delay import stamp
 
-MAX_GRANTS = 50  # of an account: each is looked at when somebody logs in
 MAX_NAME = 100  # characters of what an application password is for
 
 
@@ -40,8 +39,9 @@ async def grant(account: Account, name: str) -> dict[str, Any]:
     credentials = await account.host.accounts.credentials(account.jid.local)
     if credentials is None or not credentials.keys:
         raise ValueError("the account has no password")
-    if len(credentials.grants) >= MAX_GRANTS:
-        raise ValueError(f"an account has at most {MAX_GRANTS} application passwords; revoke one")
+    most = account.host.settings[MAX_GRANTS]
+    if len(credentials.grants) >= most:
+        raise ValueError(f"an account has at most {most} application passwords ({MAX_GRANTS.name}); revoke one")
     password, id = grants.new_password(), secrets.token_urlsafe(9)
     keys = await server.in_thread(grants.make_keys, password, credentials)
     value = grants.to_stored(Grant(name, server.now_ms(), keys))

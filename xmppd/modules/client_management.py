@@ -31,7 +31,7 @@ from xmppd.core.events import (
     Resumed,
     Stopping,
 )
-from xmppd.core.grants import Grant
+from xmppd.core.grants import MAX_GRANTS, Grant
 from xmppd.core.host import Host
 from xmppd.core.iq import Request, Target
 from xmppd.core.session import Session
@@ -52,7 +52,6 @@ RETENTION = Option(
 OPTIONS = (MAX_CLIENTS, RETENTION)
 
 KIND = "clients"  # in the store, under the key of the client
-MAX_GRANTS = 50  # that a client is known to have used
 WRITE_SECONDS = 5.0  # after which it is on disk that a client was seen again
 CLEAN_SECONDS = 6 * 3600.0
 NAMESPACES = (ns.MANAGE_CLIENTS, ns.CAM)
@@ -206,7 +205,8 @@ def _seen(account: Account, login: Login) -> Deferred[None]:
     client.uri, client.device = agent.uri or client.uri, agent.device or client.device
     client.resource = login.resource
     if login.grant is not None:
-        client.grants = [*(grant for grant in client.grants if grant != login.grant), login.grant][-MAX_GRANTS:]
+        used = [*(grant for grant in client.grants if grant != login.grant), login.grant]
+        client.grants = used[-account.host.settings[MAX_GRANTS] :]
     elif login.token is None:
         client.password = client.password or now
     same = client == before
