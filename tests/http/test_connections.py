@@ -146,6 +146,12 @@ def test_nothing_is_said_in_the_clear_where_there_is_to_be_tls() -> None:
         clients.append(theirs)
     loop.rounds(3)
     assert clients[1].recv(100) == b""
+    assert len(service.connections) == 1
+    clients[0].send(b"\x16")  # and never more of a handshake
+    loop.rounds(3)
+    loop.advance(61)
+    loop.rounds(3)
+    assert clients[0].recv(100) == b"" and not service.connections
 
 
 def asked_over_tls(service: HttpService, loop: Loop, name: str) -> tuple[x509.Certificate, bytes, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.net.support import authenticated
 from tests.support.disk import broken, crash
@@ -34,8 +35,13 @@ def test_a_client_without_an_id_is_written_with_others_and_tried_again() -> None
     world = World()
     world.account("romeo@example.org")
     clients = [world.login(f"romeo@example.org/{number}") for number in range(5)]
+    logged: list[LogEvent] = []
+    globalLogPublisher.addObserver(logged.append)
     with broken(world), exceptions() as failures:
         world.advance(WRITE_SECONDS)
+    globalLogPublisher.removeObserver(logged.append)
+    told = [event for event in logged if "clients were seen" in str(event.get("log_format"))]
+    assert [event["count"] for event in told] == [len(clients)]  # in one line
     world.advance(WRITE_SECONDS)
     after = crash(world)
     account = after.run(after.host.accounts.load("romeo"))

@@ -48,6 +48,12 @@ def test_the_administrator_says_how_the_world_reaches_it() -> None:
     assert get(world, "host-meta", "elsewhere.example").status == 421
 
 
+def test_a_domain_beyond_ascii_is_asked_for_and_named_in_ascii() -> None:
+    world = World(sections="[host:example.org]\n[host:b\u00fccher.example]\n")
+    assert links(world, "xn--bcher-kva.example")["xbosh"] == "https://xn--bcher-kva.example:5281/http-bind"
+    assert get(world, "host-meta", "xn--\u00ff.example").status == 421
+
+
 def test_without_tls_there_is_nothing_to_name() -> None:
     world = World("https_ports =\n")
     assert [get(world, path).status for path in ("host-meta", "host-meta.json")] == [404, 404]

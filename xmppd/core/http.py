@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from xmppd.config import Option, Ports, Scope
 from xmppd.core.peers import address
+from xmppd.wire.jid import InvalidJID, prepare_domain
 
 HTTPS_PORTS = Option("https_ports", Ports(), "5281", "Ports for HTTPS.", scope=Scope.SERVER, live=False)
 
@@ -140,12 +141,16 @@ _FORWARDED = frozenset({"forwarded", "x-real-ip", "via"})
 
 
 def host_name(host: str | None) -> str:
-    """The name in a ``Host`` header, in small letters and without a port."""
+    """The name in a ``Host`` header, as hosts are named here and without a port."""
     host = (host or "").strip().lower()
     if host.startswith("["):
         name, bracket, _ = host[1:].partition("]")
         return name if bracket else host
-    return host.partition(":")[0]
+    name = host.partition(":")[0]
+    try:
+        return prepare_domain(name)
+    except InvalidJID:
+        return name
 
 
 def _is_own_name(host: str | None, domains: Collection[str]) -> bool:

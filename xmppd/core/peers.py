@@ -8,8 +8,8 @@ from xmppd.config import Networks, Option, Scope
 
 TRUSTED_PROXIES = Option(
     "trusted_proxies", Networks(), "",
-    "Networks of proxies that are believed when they say who has connected, by Forwarded or X-Forwarded-For headers or "
-    "the PROXY protocol.", scope=Scope.SERVER,
+    "Networks of proxies that are believed when they say who has connected and whether by https, by Forwarded, or "
+    "X-Forwarded-For and X-Forwarded-Proto headers, or the PROXY protocol.", scope=Scope.SERVER,
 )  # fmt: skip
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -179,18 +179,26 @@ def write_times(host: Host) -> None:
     unwritten = host.service(Unwritten)
     waiting = dict(unwritten)
     unwritten.clear()
-    for (_, key), account in waiting.items():
-        if key in _known(account) and not account.going:
-            _keep(account, key).addErrback(_not_kept, account, key)
+    writes = [
+        _keep(account, key).addErrback(_not_kept, account, key)
+        for (_, key), account in waiting.items() if key in _known(account) and not account.going
+    ]  # fmt: skip
+
+    def tell(results: list[tuple[bool, str | None]]) -> None:
+        errors = [error for _, error in results if error]
+        if errors:  # in one line: a full disk keeps none of them
+            host.log.error("when {count} clients were seen is not kept: {error}", count=len(errors), error=errors[0])
+
+    DeferredList(writes).addCallback(tell)
 
 
-def _not_kept(failure: Failure, account: Account, key: str) -> None:
+def _not_kept(failure: Failure, account: Account, key: str) -> str:
+    """Try it again with the next ones; why that is."""
     if failure.check(AccountGone):
-        return
+        return ""
     failure.trap(StorageError)
     account.host.service(Unwritten)[account.id, key] = account
-    account.host.log.error("that a client of {user} was seen is not kept: {error}", user=account.jid.bare,
-                           error=failure.getErrorMessage())  # fmt: skip
+    return failure.getErrorMessage()
 
 
 def _seen(account: Account, login: Login) -> Deferred[None]:

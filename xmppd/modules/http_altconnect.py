@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from xmppd.config import Kind, Option
 from xmppd.core.host import Host
 from xmppd.core.http import BOSH_PATH, HTTPS_PORTS, WEBSOCKET_PATH, HttpRequest, HttpResponse, json_response
+from xmppd.wire.jid import ascii_domain
 from xmppd.wire.xml import tag
 
 HTTPS = 443
@@ -54,7 +55,7 @@ def links(host: Host) -> dict[str, str]:
         ports = host.server.settings[HTTPS_PORTS]
         if not ports:
             return {}
-        base = f"https://{host.domain}" + (f":{ports[0]}" if ports[0] != HTTPS else "")
+        base = f"https://{ascii_domain(host.domain)}" + (f":{ports[0]}" if ports[0] != HTTPS else "")
     return {XBOSH_LINK: base + BOSH_PATH, WEBSOCKET_LINK: f"wss{base.removeprefix('https')}{WEBSOCKET_PATH}"}
 
 

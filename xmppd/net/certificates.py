@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import idna
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.logger import Logger
 
-from xmppd.wire.jid import InvalidJID, prepare_domain
+from xmppd.wire.jid import InvalidJID, ascii_domain, prepare_domain
 
 SELF_SIGNED_DAYS = 3650
 # TLS 1.2 with forward secrecy and authenticated encryption only (RFC 9325 section 4.2); 1.3 has nothing else.
@@ -163,7 +162,7 @@ def end_point(certificate: x509.Certificate) -> bytes | None:
 def self_signed(domain: str, now: float) -> tuple[bytes, bytes]:
     """A new certificate for `domain` and its key, both PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    ascii_name = idna.encode(domain, uts46=True).decode() if not domain.isascii() else domain
+    ascii_name = ascii_domain(domain)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ascii_name[:64])])
     start = datetime.datetime.fromtimestamp(now, datetime.timezone.utc) - datetime.timedelta(days=1)
     certificate = (

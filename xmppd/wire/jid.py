@@ -125,6 +125,11 @@ def prepare_resource(text: str) -> str:
     return _bounded(_enforce(_opaque, text, "resourcepart"), "resourcepart")
 
 
+def ascii_domain(domain: str) -> str:
+    """A prepared domainpart as other protocols write it, in A-labels (RFC 5890 section 2.3.2.1)."""
+    return domain if domain.isascii() else idna.encode(domain, uts46=True).decode()
+
+
 def prepare_domain(text: str) -> str:
     """A domainpart: host name with U-labels in lower case, or an IP literal (RFC 7622 section 3.2)."""
     if text.isascii():
