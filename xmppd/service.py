@@ -33,10 +33,15 @@ from xmppd.http.client import Client
 from xmppd.http.site import HTTP_PORTS, HttpService
 from xmppd.net import websocket
 from xmppd.net.bosh import Bosh
-from xmppd.net.certificates import CertificateError, Certificates
+from xmppd.net.certificates import CertificateError, Certificates, has_files
 from xmppd.net.component import COMPONENT_PORTS, ComponentService
 from xmppd.net.listeners import Accepted, Listener, PortUnusable, bind
 from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS, BehindProxy
+from xmppd.net.s2s.connecting import Internet
+from xmppd.net.s2s.federation import Federation
+from xmppd.net.s2s.figures import Figures
+from xmppd.net.s2s.options import CA_FILE, S2S_DIRECT_TLS_PORTS, S2S_PORTS
+from xmppd.net.s2s.trust import Trust
 from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
 from xmppd.storage import StorageError, Store
 from xmppd.wire import ns
@@ -151,12 +156,15 @@ class Xmppd(Service):
         websocket.set_up(self.clients)
         Bosh(self.clients)
         self.http = HttpService(self.server, self._https, self._reactor)
+        self.federation = self._federation()
         status.set_up(self.server, self.clients, certificates, self.http.connections)
         self.server.fetch = self._fetch = Client(self._reactor)
         accepted: dict[Option[Any], Accepted] = {
             options.C2S_PORTS: self.clients.accepted,
             options.C2S_DIRECT_TLS_PORTS: self.clients.accepted_direct_tls,
             COMPONENT_PORTS: self.components.accepted,
+            S2S_PORTS: self.federation.accepted,
+            S2S_DIRECT_TLS_PORTS: self.federation.accepted_direct_tls,
             HTTP_PORTS: self.http.accepted,
             HTTPS_PORTS: self.http.accepted_tls,
         }
@@ -168,6 +176,21 @@ class Xmppd(Service):
                 take = self._proxied[-1].accepted
             listeners.append(Listener(self._reactor, listening, take))
         self._admin = AdminSocket(self.server, self.clients, options.admin_socket(settings), self._reactor)
+
+    def _federation(self) -> Federation:
+        """The other servers. A component may have a certificate of its own, or is covered by that of its host."""
+        settings = self.config.server
+        folder = settings[options.CERTIFICATES]
+        own = [domain for domain in self.server.components if has_files(folder, domain)]
+        self._s2s = Certificates(folder, [*self.server.hosts, *own], time.time, b"xmpp-server", mutual=True)
+        try:
+            trust = Trust(settings[CA_FILE], time.time)
+        except OSError as error:
+            raise settings.error(CA_FILE, str(error)) from None
+        self._internet = Internet(self._reactor, settings)
+        federation = Federation(self.server, self._s2s, trust, self._internet, self._reactor)
+        self.server.metrics.registry.register(Figures(federation))
+        return federation
 
     def _bind_all(self) -> list[tuple[socket.socket, Option[Any]]]:
         """Every port of the configuration, each with the option that names it."""
@@ -210,6 +233,7 @@ class Xmppd(Service):
                 "secret", "server", lambda: self.server.token().encode()
             )
             await self.server.start()
+            await self.federation.start()
         except StorageError as error:
             self.fail(f"the store cannot be used: {error}")
             return
@@ -249,6 +273,11 @@ class Xmppd(Service):
             self._log.warn("{warning}", warning=warning)
         self.clients.certificates.reload()
         self._https.reload()
+        self._s2s.reload()
+        try:
+            self.federation.trust.reload(self.config.server[CA_FILE])
+        except OSError as error:
+            self._log.error("{error}; the authorities before stay", error=str(error))
         self._log.info("configuration and certificates were read again")
 
     def stopService(self) -> Deferred[None]:
@@ -266,6 +295,7 @@ class Xmppd(Service):
         self._admin.stop()
         self.server.ready = False
         self.server.shut_down()
+        self.federation.shut_down()
         self.components.shut_down()
         self.clients.shut_down()
         timer = self._reactor.callLater(SHUTDOWN_SECONDS, self.server.tasks.cancel)
@@ -273,8 +303,10 @@ class Xmppd(Service):
             await self.server.tasks.all_ended()
         if timer.active():
             timer.cancel()
+        await self.federation.close(GOODBYE_SECONDS)
         await self.server.stop()
         await self.clients.all_closed(GOODBYE_SECONDS)
+        self._internet.close()
         for listener in self._http_listeners:
             listener.stop()
         self.http.shut_down()

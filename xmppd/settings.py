@@ -9,7 +9,6 @@ from typing import Any
 from xmppd.config import (
     Addresses,
     BareJids,
-    Boolean,
     Choice,
     Config,
     Duration,
@@ -23,13 +22,13 @@ from xmppd.config import (
     load,
     reference,
 )
-from xmppd.config import Mapping as MappingOf
 from xmppd.core import accounts, binding, grants, modules, requests, roster
 from xmppd.core.http import HTTPS_PORTS
 from xmppd.core.peers import TRUSTED_PROXIES
 from xmppd.http import site, status
 from xmppd.net import addresses, authentication, bosh, c2s, component, limits, pace, proxy_protocol, service
 from xmppd.net.proxy_protocol import PROXY_PROTOCOL_PORTS
+from xmppd.net.s2s import options as s2s
 from xmppd.wire.jid import JID, parse, prepare_domain
 
 SERVER = Scope.SERVER
@@ -91,12 +90,6 @@ def _later(name: str, kind: Any, default: str, help: str, part: str, scope: Scop
 LATER = (
     _later("admins", BareJids(_bare_jid), "", "The bare JIDs of those who administer the server.",
            "administration over XMPP", Scope.HOST),
-    _later("s2s_ports", Ports(), "", "Ports for other servers.", "federation"),
-    _later("s2s_direct_tls_ports", Ports(), "", "Ports for other servers that connect with TLS.", "federation"),
-    _later("s2s_require_encryption", Boolean(), "yes", "Whether other servers need TLS.", "federation", Scope.HOST),
-    _later("s2s_secure_auth", Boolean(), "no", "Whether they need a valid certificate.", "federation", Scope.HOST),
-    _later("s2s_hosts", MappingOf(Text()), "", "Addresses that replace DNS for a domain.", "federation", Scope.HOST),
-    _later("s2s_rate", Text(), "", "How many bytes a second another server may send.", "federation"),
 )
 
 PROXIED = (C2S_PORTS, C2S_DIRECT_TLS_PORTS)  # where the PROXY protocol may be spoken
@@ -118,6 +111,7 @@ def declared() -> Mapping[str, tuple[Option[Any], ...]]:
         "Logging in": (*authentication.OPTIONS, *addresses.OPTIONS),
         "BOSH": bosh.OPTIONS,
         "Components": component.OPTIONS,
+        "Other servers": s2s.OPTIONS,
         "HTTP": (*site.OPTIONS, *status.OPTIONS),
         "Proxies": proxy_protocol.OPTIONS,
     }
@@ -152,6 +146,7 @@ def listening(settings: Settings, with_components: bool) -> list[tuple[Option[An
     """The options that name ports to listen on, each with the one that names their addresses. Without a section for a
     component there are none for those."""
     ports: list[tuple[Option[Any], Option[Any]]] = [(C2S_PORTS, INTERFACES), (C2S_DIRECT_TLS_PORTS, INTERFACES)]
+    ports += [(s2s.S2S_PORTS, INTERFACES), (s2s.S2S_DIRECT_TLS_PORTS, INTERFACES)]
     interfaces = site.HTTP_INTERFACES if settings[site.HTTP_INTERFACES] else INTERFACES
     ports += [(site.HTTP_PORTS, interfaces), (HTTPS_PORTS, interfaces)]
     if with_components:

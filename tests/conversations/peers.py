@@ -32,8 +32,9 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 class RealProsody(LoggedProcess):
-    """Prosody, with accounts at localhost."""
+    """Prosody, with accounts at `domain`."""
 
+    domain = "localhost"
     READY = "Activated service 'c2s_direct_tls'"
 
     def __init__(self, folder: Path, options: str = 'authentication = "internal_hashed"') -> None:
@@ -67,9 +68,9 @@ VirtualHost "localhost"
         return ["prosody", "-F", "--config", str(self.config)]
 
     def user(self, *names: str, password: str = "secret") -> None:
-        """Make accounts at localhost."""
+        """Make accounts."""
         for name in names:
-            self._run(["prosodyctl", "--config", str(self.config), "register", name, "localhost", password])
+            self._run(["prosodyctl", "--config", str(self.config), "register", name, self.domain, password])
 
     def export(self, folder: Path, stores: tuple[str, ...] = PROSODY_STORES) -> list[Path]:
         """Have it write its accounts into `folder`, by XEP-0227; the files, one for each account."""
@@ -106,8 +107,9 @@ VirtualHost "localhost"
 
 
 class RealEjabberd(LoggedProcess):
-    """ejabberd, with accounts at localhost; what ejabberdctl does is asked for over its HTTP API."""
+    """ejabberd, with accounts at `domain`; what ejabberdctl does is asked for over its HTTP API."""
 
+    domain = "localhost"
     READY = "is started in the node"
 
     def __init__(self, folder: Path, options: str = "auth_password_format: scram") -> None:
@@ -175,9 +177,9 @@ modules:
             return json.load(answer)
 
     def user(self, *names: str, password: str = "secret") -> None:
-        """Make accounts at localhost."""
+        """Make accounts."""
         for name in names:
-            self.call("register", user=name, host="localhost", password=password)
+            self.call("register", user=name, host=self.domain, password=password)
 
     def export(self, folder: Path) -> list[Path]:
         """Have it write its accounts into `folder`, by XEP-0227; the files, the one that includes the others first."""

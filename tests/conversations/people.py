@@ -16,9 +16,9 @@ class Person(ClientXMPP):  # type: ignore[misc]
 
     def __init__(
         self, server: LoggedProcess, name: str, resource: str, password: str = "secret",
-        direct_tls: bool = False, mechanism: str | None = None,
+        direct_tls: bool = False, mechanism: str | None = None, domain: str = "localhost",
     ) -> None:  # fmt: skip
-        super().__init__(f"{name}@localhost/{resource}", password, sasl_mech=mechanism)
+        super().__init__(f"{name}@{domain}/{resource}", password, sasl_mech=mechanism)
         self.ssl_context = unverified()
         self.enable_direct_tls = direct_tls
         self.enable_starttls = not direct_tls

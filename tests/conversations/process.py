@@ -124,6 +124,8 @@ class RunningServer(LoggedProcess):
         super().__init__(folder)
         self.http_port = free_port()
         self.https_port = free_port()
+        self.s2s_port = free_port()
+        self.s2s_tls_port = free_port()
         self.config = folder / "xmppd.cfg"
         self.write_config(extra, sections)
 
@@ -132,7 +134,8 @@ class RunningServer(LoggedProcess):
         self.config.write_text(
             "[xmppd]\ndata_path = var\ncertificates = certs\ninterfaces = 127.0.0.1\n"
             f"c2s_ports = {self.port}\nc2s_direct_tls_ports = {self.tls_port}\n"
-            f"http_ports = {self.http_port}\nhttps_ports = {self.https_port}\n{extra}\n{sections}"
+            f"http_ports = {self.http_port}\nhttps_ports = {self.https_port}\n"
+            f"s2s_ports = {self.s2s_port}\ns2s_direct_tls_ports = {self.s2s_tls_port}\n{extra}\n{sections}"
         )
 
     def command(self) -> list[str]:
@@ -140,9 +143,9 @@ class RunningServer(LoggedProcess):
         pid_file = f"--pidfile={self.folder / 'twistd.pid'}"
         return [program("twistd"), "-n", pid_file, "xmppd", "-c", str(self.config)]
 
-    def user(self, *names: str, password: str = "secret") -> None:
-        """Make accounts at localhost."""
-        accounts = "".join(f"{name}@localhost {password}\n" for name in names)
+    def user(self, *names: str, password: str = "secret", domain: str = "localhost") -> None:
+        """Make accounts at a host."""
+        accounts = "".join(f"{name}@{domain} {password}\n" for name in names)
         self.xmppctl("user", "create", "--file", "-", typed=accounts)
 
     def xmppctl(self, *arguments: str, typed: str = "") -> str:

@@ -128,13 +128,13 @@ def test_sighup_reads_options_and_certificates_and_drops_nobody(make_server: Mak
     certificate, key = self_signed("localhost", time.time())
     (server.folder / "certs" / "localhost.key").write_bytes(key)
     (server.folder / "certs" / "localhost.crt").write_bytes(certificate)
-    server.write_config(f"max_sessions_per_account = 1\ns2s_rate = 1k\nadmin_socket = elsewhere{free_port()}")
+    server.write_config(f"max_sessions_per_account = 1\nadmins = romeo@localhost\nadmin_socket = elsewhere{free_port()}")
     server.signal(signal.SIGHUP)
     server.wait_for("configuration and certificates were read again")
     log = server.log()
     assert re.search(r"max_sessions_per_account: 5 is now 1", log)
     assert re.search(r"admin_socket: .*takes a restart", log)
-    assert "federation is not part of this version" in log
+    assert "administration over XMPP is not part of this version" in log
 
     second = RawClient(server)
     second.start_tls()

@@ -33,6 +33,8 @@ c2s_ports = {port}
 c2s_direct_tls_ports =
 http_ports =
 https_ports =
+s2s_ports =
+s2s_direct_tls_ports =
 
 [host:example.org]
 [host:example.com]

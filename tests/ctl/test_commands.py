@@ -223,7 +223,7 @@ def test_every_command_of_the_table_says_what_it_is_for() -> None:
     users = ["user create", "user password", "user delete", "user list"]
     users += ["user clients", "user revoke_client", "user grant"]
     users += ["push list", "push test", "push remove"]
-    assert list(COMMANDS) == [*users, "export", "import", "check", "status"]
+    assert list(COMMANDS) == [*users, "s2s list", "s2s test", "export", "import", "check", "status"]
     for command in COMMANDS.values():
         assert command.help.endswith(".")
         assert (command.run is None) == (command.where is Where.FILES)

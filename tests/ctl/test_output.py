@@ -23,6 +23,7 @@ STATUS = {
     "hosts": {"example.org": {"accounts": 12}, "example.com": {"accounts": None}},
     "store": {"groups": 3, "rows": 14, "last_commit_seconds": 0.00125},
     "components": {"push.example": True, "old.example": False},
+    "s2s": {"incoming": 2, "waiting": 1},
     "counters": {"xmppd_pushes_total{host=example.org}": 5.0},
     "listening": [["127.0.0.1", 5222]],
 }
@@ -120,6 +121,8 @@ def test_status(capsys: pytest.CaptureFixture[str]) -> None:
         ("accounts of example.com", "unknown: the store does not answer"),
         ("component old.example", "not connected"),
         ("component push.example", "connected"),
+        ("other servers: incoming", "2"),
+        ("other servers: waiting", "1"),
         ("xmppd_pushes_total{host=example.org}", "5"),
         ("store: commits", "3"),
         ("store: rows", "14"),

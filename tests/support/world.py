@@ -64,6 +64,7 @@ class Wire:
         self.paused = self.closed = False
         self.aborted = ""
         self.tls_started = False
+        self.chain: list[Any] = []  # of certificates
         self.stuck = False  # a client that does not read: nothing drains
         self._drained: list[Any] = []
         self.receiver: Any = None  # of an HTTP connection; streams are given what is received by who plays their client
@@ -80,12 +81,15 @@ class Wire:
     def keep_alive(self) -> None:
         self.write(b" ")
 
-    def start_tls(self, context: Any) -> None:
+    def start_tls(self, context: Any, to: str | None = None, alpn: bytes = b"") -> None:
         self.tls_started = self.secure = True
         self.tls_version = "TLSv1.3"
 
     def channel_binding(self, type: str) -> bytes | None:
         return self.bindings.get(type) if self.secure else None
+
+    def peer_chain(self) -> list[Any]:
+        return self.chain if self.secure else []
 
     def pause_reading(self) -> None:
         self.paused = True

@@ -28,12 +28,27 @@ T = TypeVar("T")
 class Destination(Protocol):
     """Who takes the stanzas for a domain that is no host of ours, such as an external component."""
 
+    settings: Settings
+
     @property
     def connected(self) -> bool:
         """Whether somebody is there."""
 
     async def receive(self, stanza: Stanza) -> None:
         """Take a stanza whose `to` is of that domain; raises `StanzaError` to refuse it."""
+
+
+class Nowhere:
+    """The `Destination` of a server that reaches no other."""
+
+    connected = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def receive(self, stanza: Stanza) -> None:
+        """See `Destination`."""
+        raise StanzaError("remote-server-not-found", "this server does not reach other servers")
 
 
 class InThread(Protocol):
@@ -65,6 +80,7 @@ class Server:
         self.stopping = False  # what cannot be done now is left to the next process
         self.hosts: dict[str, Host] = {}
         self.components: dict[str, Destination] = {}
+        self.remote: Destination = Nowhere(settings)  # of all domains that are not served here
         self.sessions = Sessions()
         self.tasks = Tasks()
         self.metrics = Metrics()
@@ -147,10 +163,7 @@ class Server:
         if host is not None:
             await host.receive(stanza)
             return
-        component = self.components.get(stanza.to.domain)
-        if component is None:
-            raise StanzaError("remote-server-not-found", "this server does not reach other servers")
-        await component.receive(stanza)
+        await self.components.get(stanza.to.domain, self.remote).receive(stanza)
 
     async def bounce(self, stanza: Stanza, error: StanzaError) -> None:
         """Tell the sender of a stanza why it was not delivered, where that may be told (RFC 6120 section 8.3.1)."""

@@ -20,9 +20,10 @@ from xmppd import settings as options
 from xmppd.core.accounts import Account
 from xmppd.core.host import Host
 from xmppd.core.server import Server
-from xmppd.ctl import access, push
+from xmppd.ctl import access, push, s2s
 from xmppd.ctl.portable import exporting, importing
 from xmppd.modules.cloud_notify.registrations import Registrations
+from xmppd.net.s2s.federation import Federation
 from xmppd.net.service import ClientService
 from xmppd.storage import AlreadyExists, StorageError
 from xmppd.wire.errors import StanzaError
@@ -101,6 +102,15 @@ def _host(server: Server, domain: str) -> Host:
     if host is None:
         raise CommandError(f"{domain} is not a host of this server")
     return host
+
+
+def _domain(arguments: Arguments) -> str:
+    """The prepared domain that an argument names."""
+    text = _text(arguments, "domain")
+    try:
+        return prepare_domain(text)
+    except InvalidJID as error:
+        raise CommandError(f"{text!r} is not a domain: {error}") from None
 
 
 def _address(server: Server, text: str) -> tuple[Host, JID]:
@@ -196,11 +206,7 @@ async def _user_delete(server: Server, clients: ClientService | None, arguments:
 
 
 async def _user_list(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
-    text = _text(arguments, "domain")
-    try:
-        domain = prepare_domain(text)
-    except InvalidJID as error:
-        raise CommandError(f"{text!r} is not a domain: {error}") from None
+    domain = _domain(arguments)
     _host(server, domain)
     accounts: list[dict[str, Any]] = []
     after = ""
@@ -262,6 +268,27 @@ async def _with_push(server: Server, arguments: Arguments) -> Account:
     if account.find(Registrations) is None:
         raise CommandError(f"the module cloud_notify is disabled for {account.jid.domain}")
     return account
+
+
+# ---- other servers
+
+
+def _federation(server: Server) -> Federation:
+    if not isinstance(server.remote, Federation):
+        raise CommandError("this server does not reach others")
+    return server.remote
+
+
+async def _s2s_list(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    return s2s.listed(_federation(server))
+
+
+async def _s2s_test(server: Server, clients: ClientService | None, arguments: Arguments) -> Any:
+    local = _host(server, arguments["from"]).domain if "from" in arguments else next(iter(server.hosts))
+    domain = _domain(arguments)
+    if domain in server.hosts or domain in server.components:
+        raise CommandError(f"{domain} is served here")
+    return await s2s.test(_federation(server), domain, local)
 
 
 # ---- users in a file (XEP-0227)
@@ -331,9 +358,20 @@ async def _status(server: Server, clients: ClientService | None, arguments: Argu
             "last_commit_seconds": store.last_commit_seconds,
         },
         "components": {domain: component.connected for domain, component in server.components.items()},
+        "s2s": _s2s_counts(server),
         "counters": server.metrics.as_json(),
         "listening": _listening(server),
     }
+
+
+def _s2s_counts(server: Server) -> dict[str, int]:
+    federation = server.remote
+    if not isinstance(federation, Federation):
+        return {}
+    streams = [stream for stream in federation.streams if not stream.closed]
+    incoming = sum(stream.incoming for stream in streams)
+    waiting = sum(len(link.queue) for link in federation.links.values())
+    return {"incoming": incoming, "outgoing": len(streams) - incoming, "waiting": waiting}
 
 
 def _listening(server: Server) -> list[list[Any]]:
@@ -413,6 +451,17 @@ _ALL = (
         (_JID, Argument("id", "ID", "Its id, as 'push list' shows it.")),
         Where.SERVER,
         _push_remove,
+    ),
+    Command("s2s list", "List the streams to and from other servers, and what waits.", (), Where.SERVER, _s2s_list),
+    Command(
+        "s2s test",
+        "Reach the server of a domain, and show each step: DNS, TCP, TLS, its certificate, authentication.",
+        (
+            Argument("domain", "DOMAIN", "The domain."),
+            Argument("--from", "HOST", "The host to do it for; the first one otherwise.", required=False),
+        ),
+        Where.SERVER,
+        _s2s_test,
     ),
     Command(
         "export",

@@ -69,7 +69,7 @@ def _run(given: argparse.Namespace) -> int:
         result = connection.call(command.name, arguments)
     output.as_json(result) if as_json else output.show(command.name, result)
     sys.stdout.flush()
-    return 0
+    return 1 if command.name == "s2s test" and result["error"] else 0
 
 
 def _check(path: Path, as_json: bool) -> int:

@@ -151,6 +151,36 @@ def _push_tested(result: Any) -> None:
         line(f"{push['id']}  {push['jid']}: {push['error'] or 'the app server has taken it'}")
 
 
+def _s2s(result: Any) -> None:
+    table(
+        ["stream", "", "domain", "address", "pairs", "TLS", "for", "in", "out", ""],
+        (
+            [s["id"], s["direction"], s["domain"], s["address"],
+             ", ".join(f"{pair['from']} > {pair['to']} ({pair['by']})" for pair in s["pairs"]) or "none is proven",
+             s["tls"] or "none", duration(s["seconds"]), str(s["received"]), str(s["sent"]),
+             ", ".join(_s2s_state(s))]
+            for s in result["streams"]
+        ),
+    )  # fmt: skip
+    for link in result["waiting"]:
+        state = "connecting" if link["connecting"] else f"next try in {link['next_try_seconds']} s"
+        why = f": {link['failure']}" if link["failure"] else ""
+        line(f"{link['from']} > {link['to']}: {link['stanzas']} stanzas wait, {state}{why}")
+
+
+def _s2s_state(stream: Any) -> list[str]:
+    state = ["both directions"] if stream["bidirectional"] else []
+    state += ["acknowledged"] if stream["acknowledged"] else []
+    return state + ([f"{stream['unacknowledged']} under way"] if stream["unacknowledged"] else [])
+
+
+def _s2s_tested(result: Any) -> None:
+    for step in result["steps"]:
+        line(step)
+    taken = f"{result['to']} takes stanzas of {result['from']}"
+    line(f"{result['to']} cannot be reached: {result['error']}" if result["error"] else taken)
+
+
 def _exported(result: Any) -> None:
     line(f"exported {result['accounts']} accounts")
 
@@ -181,6 +211,7 @@ def _status(result: Any) -> None:
         *([f"accounts of {host}", _known(figures["accounts"])] for host, figures in hosts),
         *([f"component {domain}", "connected" if there else "not connected"]
           for domain, there in sorted(result["components"].items())),
+        *([f"other servers: {name}", str(count)] for name, count in result["s2s"].items()),
         *([name, f"{count:.0f}"] for name, count in sorted(result["counters"].items())),
         ["store: commits", str(store["groups"])],
         ["store: rows", str(store["rows"])],
@@ -217,6 +248,8 @@ _SHOWN: Mapping[str, Callable[[Any], None]] = {
     "push list": _pushes,
     "push test": _push_tested,
     "push remove": lambda result: line(f"{result['jid']} is not notified at {result['from']} any more"),
+    "s2s list": _s2s,
+    "s2s test": _s2s_tested,
     "export": _exported,
     "import": _imported,
     "status": _status,

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xmppd.config import Settings
+from xmppd.config import Option, Settings
 from xmppd.net.addresses import MAX_UNAUTHENTICATED, Addresses
 from xmppd.net.limits import C2S_TIMEOUT
 
 
 class Admission:
-    """The place and the time of one stream from `peer`; `too_late` is called when the time is over. `granted` is false
-    where the address has no place left."""
+    """The place and the time of one stream from `peer`; `too_late` is called when the time is over, which is that of
+    the option `timeout`. `granted` is false where the address has no place left."""
 
     __slots__ = ("_addresses", "_deadline", "_peer", "_too_late", "granted")
 
     def __init__(
-        self, addresses: Addresses, peer: str, settings: Settings, clock: Any, too_late: Callable[[], None]
-    ) -> None:
+        self, addresses: Addresses, peer: str, settings: Settings, clock: Any, too_late: Callable[[], None],
+        timeout: Option[float] = C2S_TIMEOUT,
+    ) -> None:  # fmt: skip
         self._addresses = addresses
         self._peer = peer
         self._too_late = too_late
         self.granted = addresses.enter(peer, settings[MAX_UNAUTHENTICATED])
-        self._deadline: Any = clock.callLater(settings[C2S_TIMEOUT], self._is_too_late)
+        self._deadline: Any = clock.callLater(settings[timeout], self._is_too_late)
 
     def leave_address(self) -> None:
         """It is known who the client is, or it is gone: the place is free for another."""

@@ -43,10 +43,14 @@ class _Loaded:
 
 
 class Certificates:
-    """The certificates of some domains, in `folder`. `now` is the time of day in seconds."""
+    """The certificates of some domains, in `folder`. `now` is the time of day in seconds. `mutual`: the contexts are
+    for both ends of a handshake, and the other one is asked for its certificate, which is not judged here."""
 
-    def __init__(self, folder: Path, domains: Iterable[str], now: Now, alpn: bytes) -> None:
+    def __init__(
+        self, folder: Path, domains: Iterable[str], now: Now, alpn: bytes, *, mutual: bool = False
+    ) -> None:
         """Load the certificate of each domain, making it first where there is none; raises `CertificateError`."""
+        self._mutual = mutual
         self._folder = folder
         self._now = now
         self._alpn = alpn
@@ -58,21 +62,19 @@ class Certificates:
 
     def files(self, domain: str) -> tuple[Path, Path] | None:
         """The files of a domain's certificate chain and key, None where it has none."""
-        for certificate, key in (
-            # First what an ACME client has put there: the other may be the self-signed one of the first start.
-            (self._folder / domain / "fullchain.pem", self._folder / domain / "privkey.pem"),
-            (self._folder / f"{domain}.crt", self._folder / f"{domain}.key"),
-        ):
-            if certificate.exists() or key.exists():
-                return certificate, key
-        return None
+        return _files(self._folder, domain)
 
     def context(self, domain: str) -> SSL.Context:
-        """The context for connections to `domain`; the first domain's for a name that is not served."""
-        if domain not in self._loaded:
-            domain = next(iter(self._loaded))
-        self._reload_if_changed(domain)
-        return self._loaded[domain].context
+        """The context for connections to `domain`; for a name that has no certificate that of the nearest domain above
+        it, or else of the first."""
+        nearest = self._nearest(domain) or next(iter(self._loaded))
+        self._reload_if_changed(nearest)
+        return self._loaded[nearest].context
+
+    def _nearest(self, domain: str) -> str | None:
+        while domain and domain not in self._loaded:
+            domain = domain.partition(".")[2]
+        return domain or None
 
     def expires(self, domain: str) -> datetime.datetime:
         """When the domain's certificate ends."""
@@ -101,7 +103,7 @@ class Certificates:
         try:
             stamp = _stat(certificate)
             first = x509.load_pem_x509_certificate(certificate.read_bytes())
-            context = _context()
+            context = _context(self._mutual)
             context.use_certificate_chain_file(str(certificate))
         except (OSError, ValueError, SSL.Error) as error:
             raise CertificateError(f"{certificate}: no usable certificate ({_why(error)})") from None
@@ -126,7 +128,7 @@ class Certificates:
                 domain = prepare_domain(name.decode("ascii"))
             except (UnicodeError, InvalidJID):
                 return
-            if domain in self._loaded:
+            if self._nearest(domain) is not None:
                 connection.set_context(self.context(domain))
 
     def _select_protocol(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
@@ -147,6 +149,22 @@ class Certificates:
             domain=domain, file=str(certificate),
         )  # fmt: skip
         return certificate, key
+
+
+def has_files(folder: Path, domain: str) -> bool:
+    """Whether a domain has a certificate of its own."""
+    return _files(folder, domain) is not None
+
+
+def _files(folder: Path, domain: str) -> tuple[Path, Path] | None:
+    for certificate, key in (
+        # First what an ACME client has put there: the other may be the self-signed one of the first start.
+        (folder / domain / "fullchain.pem", folder / domain / "privkey.pem"),
+        (folder / f"{domain}.crt", folder / f"{domain}.key"),
+    ):
+        if certificate.exists() or key.exists():
+            return certificate, key
+    return None
 
 
 def end_point(certificate: x509.Certificate) -> bytes | None:
@@ -185,8 +203,10 @@ def self_signed(domain: str, now: float) -> tuple[bytes, bytes]:
     )
 
 
-def _context() -> SSL.Context:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+def _context(mutual: bool) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD if mutual else SSL.TLS_SERVER_METHOD)
+    if mutual:
+        context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, ok: True)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
     context.set_options(

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadWriteDescriptor
@@ -62,7 +63,7 @@ class Flusher:
 
 @implementer(IReadWriteDescriptor)
 class Connection:
-    """One accepted socket.
+    """One connected socket.
 
     `peer` is the address of the other end. `max_unsent` bounds what waits for a peer that does not read, in bytes;
     `write_timeout` how long, in seconds: beyond either the connection is dropped.
@@ -107,12 +108,21 @@ class Connection:
         """Whether the TLS handshake is done."""
         return self._tls is not None and not self._handshaking
 
-    def start_tls(self, context: SSL.Context) -> None:
-        """Go on under TLS, as the server of the handshake. What was written before leaves in the clear first."""
+    def start_tls(self, context: SSL.Context, to: str | None = None, alpn: bytes = b"") -> None:
+        """Go on under TLS, as the server of the handshake; as its client where `to` is the name to ask for (SNI), and
+        `alpn` the protocol. What was written before leaves in the clear first."""
         self.flush()
         self._tls = SSL.Connection(context, self.socket)
-        self._tls.set_accept_state()
         self._handshaking = True
+        if to is None:
+            self._tls.set_accept_state()
+            return
+        self._tls.set_connect_state()
+        if to:
+            self._tls.set_tlsext_host_name(to.encode("ascii"))
+        if alpn:
+            self._tls.set_alpn_protos([alpn])
+        self._reactor.addWriter(self)  # the client begins
 
     def _handshake(self) -> None:
         assert self._tls is not None and self.receiver is not None
@@ -125,6 +135,18 @@ class Connection:
             return
         self._handshaking = False
         self.receiver.secured()
+
+    def peer_chain(self) -> list[x509.Certificate]:
+        """The certificates that the peer has shown, its own first; empty where it has shown none, or none that can be
+        read."""
+        tls = self._tls
+        first = tls.get_peer_certificate() if tls is not None and self.secure else None
+        if tls is None or first is None:
+            return []
+        chain = tls.get_peer_cert_chain() or []
+        own = first.to_cryptography()
+        # A client's chain has its own certificate in it or not, depending on the version of OpenSSL.
+        return [own, *(other for each in chain if (other := each.to_cryptography()) != own)]
 
     @property
     def server_name(self) -> str:

@@ -42,13 +42,16 @@ def language(attributes: Mapping[str, str]) -> str | None:
     return lang if 0 < len(lang) <= MAX_LANG else None
 
 
-def header_bytes(domain: str, to: str | None, id: str, xmlns: str = ns.CLIENT) -> bytes:
-    """Our own header, from `domain` to whoever opened the stream. One for components has no version, for no features
-    follow it (XEP-0114 section 3)."""
+def header_bytes(domain: str, to: str | None, id: str | None, xmlns: str = ns.CLIENT) -> bytes:
+    """Our own header, from `domain` to whoever is at the other end; `id` is None where we open the stream. One for
+    components has no version, for no features follow it (XEP-0114 section 3). One for servers declares the namespace of
+    dialback (XEP-0220 section 2.3)."""
     answer = f" to='{escape_attribute(to)}'" if to and len(to) < MAX_ADDRESS else ""
     version = " version='1.0'" if xmlns != ns.COMPONENT else ""
+    dialback = f" xmlns:db='{ns.DIALBACK}'" if xmlns == ns.SERVER else ""
+    named = f" id='{id}'" if id is not None else ""
     header = (
-        f"<?xml version='1.0'?><stream:stream xmlns='{xmlns}' xmlns:stream='{ns.STREAM}'{version} "
-        f"xml:lang='en' id='{id}' from='{escape_attribute(domain)}'{answer}>"
+        f"<?xml version='1.0'?><stream:stream xmlns='{xmlns}' xmlns:stream='{ns.STREAM}'{dialback}{version} "
+        f"xml:lang='en'{named} from='{escape_attribute(domain)}'{answer}>"
     )
     return header.encode()

@@ -1,4 +1,4 @@
-"""How fast a client may send: so many bytes a second, and more at once when it was quiet (XEP-0205 section 3)."""
+"""How fast a peer may send: so many bytes a second, and more at once when it was quiet (XEP-0205 section 3)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ OPTIONS = (C2S_RATE, C2S_BURST)
 
 
 class Pace:
-    """The bytes that one client may still send: they grow with time up to the burst, and go with what it sends."""
+    """The bytes that one peer may still send: they grow with time up to the burst, and go with what it sends. `rate`
+    and `burst` are the options that say how many a second, and for how many seconds at once."""
 
-    __slots__ = ("_allowance", "_clock", "_settings", "_then")
+    __slots__ = ("_allowance", "_burst", "_clock", "_rate", "_settings", "_then")
 
-    def __init__(self, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, clock: Clock, settings: Settings, rate: Option[int] = C2S_RATE, burst: Option[float] = C2S_BURST
+    ) -> None:
         self._clock = clock
         self._settings = settings
+        self._rate = rate
+        self._burst = burst
         self._then = clock.seconds()
-        self._allowance = float(settings[C2S_RATE] * settings[C2S_BURST])
+        self._allowance = float(settings[rate] * settings[burst])
 
     def sent(self, count: int) -> float:
-        """The client has sent so many bytes; for how many seconds it should not be read from now."""
-        rate = self._settings[C2S_RATE]
+        """The peer has sent so many bytes; for how many seconds it should not be read from now."""
+        rate = self._settings[self._rate]
         now = self._clock.seconds()
-        self._allowance = min(rate * self._settings[C2S_BURST], self._allowance + (now - self._then) * rate) - count
+        self._allowance = min(rate * self._settings[self._burst], self._allowance + (now - self._then) * rate) - count
         self._then = now
         return -self._allowance / rate if self._allowance < 0 else 0.0
 
     def is_too_fast(self) -> bool:
         """Whether it still has to wait. A clock may be short of the last byte."""
-        return self._allowance + (self._clock.seconds() - self._then) * self._settings[C2S_RATE] <= -1
+        return self._allowance + (self._clock.seconds() - self._then) * self._settings[self._rate] <= -1

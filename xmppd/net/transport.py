@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from OpenSSL import SSL
+
+    from xmppd.net.connection import Receiver
 
 
 class Transport(Protocol):
@@ -30,3 +33,11 @@ class Transport(Protocol):
     def when_drained(self, callback: Callable[[bool], None]) -> None: ...
     def close(self) -> None: ...
     def abort(self, reason: str) -> None: ...
+
+
+class ServerTransport(Transport, Protocol):
+    """A connection to another server, of which either end may have begun it."""
+
+    def start(self, receiver: Receiver) -> None: ...
+    def start_tls(self, context: SSL.Context, to: str | None = None, alpn: bytes = b"") -> None: ...
+    def peer_chain(self) -> list[x509.Certificate]: ...

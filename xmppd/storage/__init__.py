@@ -8,6 +8,7 @@ from .archive import Archive, Range
 from .data import Data
 from .errors import AccountGone, AlreadyExists, StorageError, StorageTimeout
 from .offline import Offline
+from .outbox import Outbox
 from .roster import Rosters
 from .rows import (
     Account,
@@ -16,6 +17,7 @@ from .rows import (
     Credentials,
     NewAccount,
     OfflineMessage,
+    OutgoingStanza,
     Roster,
     RosterItem,
     ScramKeys,
@@ -39,6 +41,8 @@ __all__ = [
     "NewAccount",
     "Offline",
     "OfflineMessage",
+    "Outbox",
+    "OutgoingStanza",
     "Range",
     "Roster",
     "RosterItem",

@@ -13,6 +13,7 @@ __all__ = [
     "Credentials",
     "NewAccount",
     "OfflineMessage",
+    "OutgoingStanza",
     "Roster",
     "RosterItem",
     "ScramKeys",
@@ -96,6 +97,14 @@ class Roster(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class OfflineMessage:
     """A message that waits for its recipient."""
+
+    id: int
+    received: int
+    stanza: bytes
+
+
+class OutgoingStanza(NamedTuple):
+    """A stanza that is on its way to another server."""
 
     id: int
     received: int

@@ -124,6 +124,15 @@ offline_message = Table(
     sqlite_autoincrement=True,
 )
 
+# Stanzas for other servers that these have not acknowledged. The ids sort by time.
+outgoing_stanza = Table(
+    "outgoing_stanza",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("received", BigInteger, nullable=False),
+    Column("stanza", LargeBinary, nullable=False),
+)
+
 # A session under stream management (XEP-0198), and what its client has not acknowledged.
 sm_session = Table(
     "sm_session",

@@ -23,6 +23,7 @@ from .errors import StorageError, StorageTimeout
 from .group import Group, Outcome, Statement, Waiters, Writer
 from .health import Health
 from .offline import Offline
+from .outbox import Outbox
 from .reader import Reader
 from .roster import Rosters
 from .sm import StreamManagement
@@ -36,8 +37,8 @@ T = TypeVar("T")
 class Store:
     """Everything that is kept. Made with `Store.open`; all methods belong to the reactor's thread.
 
-    `accounts`, `roster`, `offline`, `archive`, `data` and `sm` have methods named for the job. `pending` says whether
-    anything is queued or in flight; `generation` counts the groups that were started. For metrics: `groups` and
+    `accounts`, `roster`, `offline`, `outbox`, `archive`, `data` and `sm` have methods named for the job. `pending` says
+    whether anything is queued or in flight; `generation` counts the groups that were started. For metrics: `groups` and
     `rows` (jobs and rows) that were committed, `last_group_size`, and `last_commit_seconds`, which the COMMIT of the
     last group took.
 
@@ -73,6 +74,7 @@ class Store:
         self.accounts = Accounts(self)
         self.roster = Rosters(self)
         self.offline = Offline(self)
+        self.outbox = Outbox(self)
         self.data = Data(self)
         self.archive = Archive(self)
         self.sm = StreamManagement(self)

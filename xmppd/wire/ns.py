@@ -6,6 +6,10 @@ from typing import Final
 STREAM: Final = "http://etherx.jabber.org/streams"
 CLIENT: Final = "jabber:client"
 SERVER: Final = "jabber:server"
+DIALBACK: Final = "jabber:server:dialback"  # XEP-0220
+DIALBACK_FEATURE: Final = "urn:xmpp:features:dialback"
+BIDI: Final = "urn:xmpp:bidi"  # XEP-0288
+BIDI_FEATURE: Final = "urn:xmpp:features:bidi"
 COMPONENT: Final = "jabber:component:accept"  # XEP-0114
 FRAMING: Final = "urn:ietf:params:xml:ns:xmpp-framing"  # RFC 7395
 BOSH: Final = "http://jabber.org/protocol/httpbind"  # XEP-0124

@@ -1,0 +1,136 @@
+"""Stanzas that a stream has sent, and whether the other server has them: by its acknowledgements (XEP-0198), or else
+when they have left for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from xmppd.wire import ns, sm
+from xmppd.wire.content import from_client
+from xmppd.wire.delay import delayed
+from xmppd.wire.errors import StanzaError
+from xmppd.wire.sm import Machine
+
+if TYPE_CHECKING:
+    from xmppd.core.clock import Clock
+    from xmppd.net.s2s.link import Item
+    from xmppd.net.transport import Transport
+
+LATE_MS = 1000  # how long a stanza may have waited without its recipient being told (XEP-0203)
+
+
+class Sending:
+    """What one stream has sent. `max_bytes` is the largest stanza that the peer takes, 0 where it has not said
+    (XEP-0478). `machine` counts for both directions, once `enable` was called."""
+
+    def __init__(self, transport: Transport, clock: Clock, now_ms: Callable[[], int]) -> None:
+        self.max_bytes = 0
+        self.machine: Machine[Item] | None = None
+        self._transport = transport
+        self._clock = clock
+        self._now_ms = now_ms
+        self._undrained: list[Item] = []
+        self._drain_asked = False
+        self._ask_soon = False
+        self._over = False
+        self._all_arrived: list[Deferred[None]] = []
+
+    def enable(self) -> Machine[Item]:
+        """From now on stanzas are acknowledged."""
+        self.machine = Machine()
+        return self.machine
+
+    def send(self, item: Item) -> None:
+        """Send a stanza; one that is larger than the peer takes goes back to its sender (XEP-0478 section 4)."""
+        stanza = item.stanza
+        if stanza.name == "message" and (item.tries or self._now_ms() - item.received > LATE_MS):
+            stanza = delayed(stanza, item.received, item.link.local)
+        data = from_client(stanza, ns.SERVER)
+        if self.max_bytes and len(data) > self.max_bytes:
+            text = f"that server takes no more than {self.max_bytes} bytes"
+            item.link.refuse(item, StanzaError("policy-violation", text))
+            return
+        self._transport.write(data)
+        if self.machine is None:
+            self._undrained.append(item)
+            if not self._drain_asked:
+                self._drain_asked = True
+                self._transport.when_drained(self._drained)
+            return
+        self.machine.push(item)
+        self.machine.was_sent(self._clock.seconds())
+        self._ask()
+
+    def _drained(self, well: bool) -> None:
+        self._drain_asked = False
+        if well and not self._over:
+            items, self._undrained = self._undrained, []
+            _arrived(items)
+            self._tell()
+
+    def _ask(self) -> None:
+        """Ask for an acknowledgement behind what this turn sends; one question at a time."""
+        machine = self.machine
+        if machine is not None and machine.asked is None and not self._ask_soon and machine.sent:
+            self._ask_soon = True
+            self._clock.callLater(0, self._ask_now)
+
+    def _ask_now(self) -> None:
+        self._ask_soon = False
+        machine = self.machine
+        if machine is not None and not self._over and machine.asked is None and machine.sent:
+            machine.ask(self._clock.seconds())
+            self._transport.write(sm.REQUEST)
+
+    def acknowledged(self, h: int) -> None:
+        """The peer has handled so many; raises `HandledCountTooHigh`."""
+        assert self.machine is not None
+        items = self.machine.acknowledge(h, self._clock.seconds())
+        _arrived(items)
+        self._ask()
+        self._tell()
+
+    def when_all_arrived(self) -> Deferred[None]:
+        """Fires when nothing is under way any more, or the stream is over."""
+        arrived: Deferred[None] = Deferred()
+        self._all_arrived.append(arrived)
+        self._tell()
+        return arrived
+
+    def _tell(self) -> None:
+        if not self.unconfirmed:
+            waiting, self._all_arrived = self._all_arrived, []
+            for each in waiting:
+                each.callback(None)
+
+    @property
+    def owed_since(self) -> float | None:
+        """Since when an acknowledgement is owed, by the clock."""
+        return self.machine.asked if self.machine is not None else None
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many stanzas are not known to have arrived."""
+        return len(self._undrained) + (len(self.machine.items) if self.machine is not None else 0)
+
+    def end(self) -> list[Item]:
+        """The stream is over: what is not known to have arrived, in order."""
+        self._over = True
+        items, self._undrained = self._undrained, []
+        if self.machine is not None:
+            items += self.machine.items
+            self.machine = None
+        self._tell()
+        return items
+
+
+def _arrived(items: list[Item]) -> None:
+    """Tell each link of its own."""
+    by_link: dict[int, list[Item]] = {}
+    for item in items:
+        by_link.setdefault(id(item.link), []).append(item)
+    for mine in by_link.values():
+        mine[0].link.arrived(mine)
