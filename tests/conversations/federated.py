@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 
 from tests.conversations.names import NameServer
 from tests.conversations.peers import RealEjabberd, RealProsody
-from tests.conversations.process import RunningServer
+from tests.conversations.process import LoggedProcess, RunningServer
 from tests.support.authority import Issued, authority, issue
 from tests.support.ports import free_port
+
+S = TypeVar("S", bound=LoggedProcess)
 
 OURS, PROSODY, EJABBERD = "xmppd.example", "prosody.example", "ejabberd.example"
 APP = "push"  # the first label of components
@@ -25,6 +28,18 @@ class Land:
         self.authority: Issued = authority()
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(self.authority.pem)
+        self._kept: list[LoggedProcess] = []
+
+    def keep(self, server: S) -> S:
+        """Have a server end when the test does."""
+        self._kept.append(server)
+        return server
+
+    def close(self) -> None:
+        """The test is over."""
+        for server in self._kept:
+            server.close()
+        self.names.close()
 
     def certificate(self, folder: Path, domain: str, trusted: bool) -> tuple[Path, Path]:
         """A certificate for a domain and all below it, by the authority or by nobody."""

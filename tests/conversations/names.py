@@ -44,6 +44,8 @@ class NameServer:
         while True:
             try:
                 data, address = self._udp.recvfrom(4096)
+                if not data:
+                    return  # it is closed
                 self._udp.sendto(self._answer(data), address)
             except OSError:
                 return

@@ -17,6 +17,7 @@ class Person(ClientXMPP):  # type: ignore[misc]
     def __init__(
         self, server: LoggedProcess, name: str, resource: str, password: str = "secret",
         direct_tls: bool = False, mechanism: str | None = None, domain: str = "localhost",
+        managed: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(f"{name}@{domain}/{resource}", password, sasl_mech=mechanism)
         self.ssl_context = unverified()
@@ -25,9 +26,13 @@ class Person(ClientXMPP):  # type: ignore[misc]
         self.port = server.tls_port if direct_tls else server.port
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
         self.presences: asyncio.Queue[Any] = asyncio.Queue()
+        self.rosters: asyncio.Queue[Any] = asyncio.Queue()
         self.register_plugin("xep_0199")
         self.register_plugin("xep_0030")
+        if managed:
+            self.register_plugin("xep_0198")
         self.add_event_handler("message", self.heard.put_nowait)
+        self.add_event_handler("roster_update", self.rosters.put_nowait)
         for kind in ("presence_available", "presence_unavailable", "presence_subscribe", "presence_subscribed"):
             self.add_event_handler(kind, self.presences.put_nowait)
         self.auto_authorize = None
@@ -54,11 +59,18 @@ class Person(ClientXMPP):  # type: ignore[misc]
 
     async def sees(self, kind: str, sender: slixmpp.JID | str) -> Any:
         """The next presence of this kind from this account; others in between are passed over."""
+        return (await self.sees_all(sender, kind))[0]
+
+    async def sees_all(self, sender: slixmpp.JID | str, *kinds: str) -> list[Any]:
+        """The next presence of each kind from this account, in whatever order they come."""
         bare = slixmpp.JID(str(sender)).bare
-        while True:
+        seen: dict[str, Any] = {}
+        while len(seen) < len(kinds):
             presence = await asyncio.wait_for(self.presences.get(), PATIENCE)
-            if presence["from"].bare == bare and presence.get_type() in (kind, "chat" if kind == "available" else kind):
-                return presence
+            kind = "available" if presence.get_type() == "chat" else presence.get_type()
+            if presence["from"].bare == bare and kind in kinds:
+                seen[kind] = presence
+        return [seen[kind] for kind in kinds]
 
     async def leaves(self) -> None:
         """Close the stream in order."""

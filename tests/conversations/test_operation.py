@@ -128,7 +128,8 @@ def test_sighup_reads_options_and_certificates_and_drops_nobody(make_server: Mak
     certificate, key = self_signed("localhost", time.time())
     (server.folder / "certs" / "localhost.key").write_bytes(key)
     (server.folder / "certs" / "localhost.crt").write_bytes(certificate)
-    server.write_config(f"max_sessions_per_account = 1\nadmins = romeo@localhost\nadmin_socket = elsewhere{free_port()}")
+    changed = f"max_sessions_per_account = 1\nadmins = romeo@localhost\nadmin_socket = elsewhere{free_port()}"
+    server.write_config(changed)
     server.signal(signal.SIGHUP)
     server.wait_for("configuration and certificates were read again")
     log = server.log()
