@@ -16,15 +16,17 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from tests.support.world import HEADER, ROOMY, STARTED, Peer, Wire, World
+from tests.support.world import ROOMY, STARTED, Peer, Wire, World
 from xmppd.net.s2s.connecting import Endpoint, Unreachable
 from xmppd.net.s2s.failed import not_found
 from xmppd.net.s2s.federation import Federation
 from xmppd.net.s2s.options import Target
+from xmppd.storage import Store
 from xmppd.wire.parser import StreamParser
 
-S2S_HEADER = HEADER.replace("jabber:client", "jabber:server").replace(
-    "version='1.0'", "version='1.0' from='{sender}' xmlns:db='jabber:server:dialback'"
+S2S_HEADER = (
+    "<?xml version='1.0'?><stream:stream from='{sender}' to='{host}' version='1.0' xmlns='jabber:server' "
+    "xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams'>"
 )
 
 
@@ -86,6 +88,16 @@ class Pipe(Wire):
                     end.receiver.connection_lost("the network broke")
 
 
+class Dead:
+    """The writer of a store whose process is no more."""
+
+    def run(self, work: Any, done: Any) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
 class Streets:
     """The `Network` of one world."""
 
@@ -133,11 +145,12 @@ class Globe:
         self.played: dict[str, list[Remote]] = {}
         self.pipes: list[Pipe] = []
         self.attempts: list[str] = []
+        self._configs: dict[str, str] = {}
 
-    def world(self, *domains: str, config: str = "", sections: str = "", before: World | None = None) -> World:
-        """A server with these hosts; `before`: the one of which it is the restart."""
+    def world(self, *domains: str, config: str = "", sections: str = "", store: Store | None = None) -> World:
+        """A server with these hosts."""
         hosts = "".join(f"[host:{domain}]\n" for domain in domains)
-        world = World(config, hosts + sections, before=before, clock=None if before else self.clock)
+        world = World(config, hosts + sections, clock=self.clock, store=store)
         world.server.secret = f"the secret of {domains[0]}".encode()
         world.federation = Federation(  # type: ignore[attr-defined]
             world.server, world.service.certificates, Believer(), Streets(self, world), self.clock,  # type: ignore[arg-type]
@@ -145,9 +158,26 @@ class Globe:
         )  # fmt: skip
         for domain in (*domains, *world.server.components):
             self.worlds[domain] = world
+            self._configs[domain] = config
             self.federations[domain] = world.federation  # type: ignore[attr-defined]
         world.run(world.federation.start())  # type: ignore[attr-defined]
         return world
+
+    def kill(self, domain: str) -> World:
+        """The process of a domain dies, and is started again: it has what is on its disk, and nothing else. The others
+        see that their connections have broken."""
+        old, federation = self.worlds[domain], self.federations[domain]
+        old.store._writer_thread = Dead()  # type: ignore[assignment]
+        federation.stopping = True
+        if federation._sweeping.running:
+            federation._sweeping.stop()
+        federation.network = Streets(Globe(), old)
+        for stream in federation.streams:
+            pipe: Any = stream.transport
+            pipe.receiver = None
+        self.cut()
+        store = Store(self.clock, old.store._database, timeout=10.0, max_queue=100_000)
+        return self.world(*old.server.hosts, config=self._configs[domain], store=store)
 
     def remote(self, domain: str) -> Remote:
         """The newest connection to a server that is played by hand."""

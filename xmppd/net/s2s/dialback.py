@@ -101,7 +101,8 @@ class Dialback:
         if type == "valid":
             shown.callback(None)
         elif type == "invalid":
-            shown.errback(Failed("internal-server-error", "that server says that our dialback key is not ours"))
+            text = "that server says that our dialback key is not ours"
+            shown.errback(Failed("internal-server-error", text, lasting=True))
         else:
             shown.errback(unreachable(f"that server does not accept our dialback key: {_error_of(element)}"))
 

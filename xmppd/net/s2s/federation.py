@@ -237,9 +237,9 @@ class Federation:
         stream = await self.negotiated(link.local, link.remote)
         try:
             await stream.authorize(link.local)
-        except Failed as failed:
+        except (Failed, CancelledError) as error:
             if not stream.carried:
-                stream.end(None, failed.text)
+                stream.end(None, str(error) or "this took too long")
             raise
 
     def _outgoing(self, remote: str) -> Iterator[OutgoingStream]:

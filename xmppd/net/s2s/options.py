@@ -137,7 +137,7 @@ RETRY_TIME = Option(
     "How long a message waits for a server that cannot be reached, before it goes back to its sender.", scope=SERVER,
 )  # fmt: skip
 MAX_BACKOFF = Option(
-    "s2s_max_backoff", Duration(minimum=1), "60s",
+    "s2s_max_backoff", Duration(minimum=1), "15s",
     "How long at most a server that cannot be reached is left alone before it is tried again.", scope=SERVER,
 )  # fmt: skip
 IDLE_TIMEOUT = Option(
