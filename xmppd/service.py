@@ -275,7 +275,7 @@ class Xmppd(Service):
         self._https.reload()
         self._s2s.reload()
         try:
-            self.federation.trust.reload(self.config.server[CA_FILE])
+            self.federation.reload()
         except OSError as error:
             self._log.error("{error}; the authorities before stay", error=str(error))
         self._log.info("configuration and certificates were read again")

@@ -36,6 +36,9 @@ class Believer:
     def problem(self, chain: Sequence[Any], domain: str) -> str | None:
         return None if domain in chain else "it has shown no certificate for this"
 
+    def reload(self, ca_file: Any) -> None:
+        pass
+
 
 class Pipe(Wire):
     """One end of a connection between two servers in memory."""
@@ -70,6 +73,7 @@ class Pipe(Wire):
 
     def close(self) -> None:
         if not self.closed:
+            self.reads_again()  # what waits is sent first
             super().close()
             self.clock.callLater(0, self.breaks)
 

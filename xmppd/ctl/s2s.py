@@ -45,8 +45,8 @@ def _link(federation: Federation, link: Link) -> dict[str, Any]:
 
 
 async def test(federation: Federation, domain: str, local: str) -> dict[str, Any]:
-    """Open a stream to the server of a prepared domain as anybody would, and close it again: each step, and whether a
-    stanza from `local` would be taken there."""
+    """Open a stream to the server of a prepared domain, and close it again: each step, and whether a stanza from
+    `local` would be taken there. Nothing that waits is sent by it."""
     steps: list[str] = []
     error: str | None = None
     if is_blocked(federation.settings_of(local), domain):
@@ -71,6 +71,6 @@ async def test(federation: Federation, domain: str, local: str) -> dict[str, Any
 async def _test(
     federation: Federation, domain: str, local: str, steps: list[str], opened: list[OutgoingStream]
 ) -> None:
-    stream = await federation.open(local, domain, steps.append)
+    stream = await federation.opening.open(local, domain, steps.append)
     opened.append(stream)
-    await stream.authorize(local)
+    await stream.test(local)

@@ -207,6 +207,8 @@ def _context(mutual: bool) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD if mutual else SSL.TLS_SERVER_METHOD)
     if mutual:
         context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, ok: True)
+        # A session that is resumed would not have the chain of the peer's certificate.
+        context.set_options(SSL.OP_NO_TICKET)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
     context.set_options(

@@ -144,9 +144,12 @@ class Connection:
         if tls is None or first is None:
             return []
         chain = tls.get_peer_cert_chain() or []
-        own = first.to_cryptography()
-        # A client's chain has its own certificate in it or not, depending on the version of OpenSSL.
-        return [own, *(other for each in chain if (other := each.to_cryptography()) != own)]
+        try:
+            own = first.to_cryptography()
+            # A client's chain has its own certificate in it or not, depending on the version of OpenSSL.
+            return [own, *(other for each in chain if (other := each.to_cryptography()) != own)]
+        except Exception:  # whatever the library says of certificates that OpenSSL reads and it does not
+            return []
 
     @property
     def server_name(self) -> str:

@@ -45,11 +45,15 @@ def test_a_certificate_for_another_domain_is_not() -> None:
 
 
 def test_after_login_the_limits_are_larger() -> None:
-    peer = Town("s2s_stanza_size_limit = 300k\ns2s_idle_timeout = 5m").peer(certificates=[THERE])
-    peer.opens(HERE)
+    town = Town("s2s_stanza_size_limit = 300k\ns2s_idle_timeout = 5m")
+    plain = town.peer(secure=False)
+    plain.opens(HERE)
     limits = "{urn:xmpp:stream-limits:0}"
-    before = peer.features().find(f"{limits}limits")
+    before = plain.features().find(f"{limits}limits")
     assert before.findtext(f"{limits}max-bytes") == "10000" and before.findtext(f"{limits}idle-seconds") == "300"
+    peer = town.peer(certificates=[THERE])
+    peer.opens(HERE)  # behind dialback there will be no other features
+    assert peer.features().findtext(f"{limits}limits/{limits}max-bytes") == str(300 * 1024)
     peer.sends(EXTERNAL.format("="))
     peer.takes()
     peer.opens(HERE)

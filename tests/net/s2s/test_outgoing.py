@@ -338,7 +338,7 @@ def test_a_peer_that_is_silent_at_each_step_is_given_up() -> None:
             road.world.advance(1)
         road.bounced("remote-server-timeout")
         assert there.wire.closed
-        assert not road.globe.federations[HERE]._under_way and not road.world.server.tasks.busy
+        assert not road.globe.federations[HERE].opening.is_busy and not road.world.server.tasks.busy
 
 
 def test_a_peer_that_closes_at_each_step_is_tried_again_more_and_more_slowly() -> None:
@@ -356,17 +356,18 @@ def test_a_peer_that_closes_at_each_step_is_tried_again_more_and_more_slowly() -
 
 def test_a_message_that_ends_each_stream_is_given_back() -> None:
     road = Road()
-    for _ in range(3):
-        road.there.secures(THERE, DIALBACK_FEATURE + SM)
-        road.there.accepts_key(THERE, HERE)
-        road.there.takes()
-        road.there.sends("<enabled xmlns='urn:xmpp:sm:3'/>")
-        road.arrived("1")
-        road.romeo.receives_nothing()
-        road.there.wire.breaks()
-        road.world.settle()
+    for _ in range(70):
+        if not road.there.wire.closed:
+            road.romeo.receives_nothing()
+            road.there.secures(THERE, DIALBACK_FEATURE + SM)
+            road.there.accepts_key(THERE, HERE)
+            road.there.takes()
+            road.there.sends("<enabled xmlns='urn:xmpp:sm:3'/>")
+            road.arrived("1")
+            road.there.wire.breaks()
+        road.world.advance(1)
     road.bounced("remote-server-timeout")
-    assert len(road.globe.attempts) == 3
+    assert 5 < len(road.globe.attempts) < 9
 
 
 def test_ten_megabytes_instead_of_an_answer() -> None:

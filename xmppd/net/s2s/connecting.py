@@ -183,8 +183,9 @@ class Connecting:
         self.connected.callback((self.socket, self._endpoint))
 
     def connectionLost(self, reason: object) -> None:
-        """The reactor: the socket is broken."""
-        self._failed(OSError(errno.ECONNABORTED, "the socket is broken"))
+        """The reactor: the socket is broken; some tell of that before anything else."""
+        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self.socket.fileno() >= 0 else 0
+        self._failed(OSError(code or errno.ECONNABORTED, os.strerror(code or errno.ECONNABORTED)))
 
     def _failed(self, error: OSError) -> None:
         if not self.connected.called:

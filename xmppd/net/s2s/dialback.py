@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 FEATURE = tag("dialback", {"xmlns": ns.DIALBACK_FEATURE}, tag("errors"))
 MAX_ID = 256  # characters of a stream id that is repeated
+MAX_GIVEN_UP = 100  # answers that may come late on one stream
+MAX_UNPROVEN = 4  # keys that are looked at together on a stream on which nobody is proven yet
+MAX_REFUSED = 20  # keys of one stream; who shows so many has nothing better
 
 
 class Refused(Exception):
@@ -44,6 +47,8 @@ class Dialback:
         self._shown: dict[tuple[str, str], Deferred[None]] = {}  # by our domain and theirs
         self._asked: dict[tuple[str, str, str], Deferred[bool]] = {}  # by our domain, theirs, and the id
         self._looking: set[tuple[str, str]] = set()  # keys that we were shown, by their domain and ours
+        self._given_up: set[tuple[str, ...]] = set()  # what was asked, and not answered in time
+        self._refused = 0  # keys
 
     @property
     def is_busy(self) -> bool:
@@ -74,16 +79,27 @@ class Dialback:
         for verified in asked.values():
             verified.errback(unreachable(f"the stream was closed: {reason}"))
 
+    def _give_up(self, *what: str) -> None:
+        """An answer is not waited for any more; where it comes, it is no attack."""
+        if len(self._given_up) < MAX_GIVEN_UP:
+            self._given_up.add(what)
+
+    def _is_late(self, *what: str) -> bool:
+        late = what in self._given_up
+        self._given_up.discard(what)
+        return late
+
     # ---- we show a key (section 2.1.1)
 
     def show(self, local: str, remote: str) -> Deferred[None]:
         """Show the key of one of our domains; fires once the peer has accepted it, fails with `Failed`."""
         stream = self._stream
-        if stream.closed or (local, remote) in self._shown:
+        if stream.is_over or (local, remote) in self._shown:
             return fail(unreachable("the stream is closed, or was asked for this already"))
 
         def forget(_: object) -> None:
             self._shown.pop((local, remote), None)
+            self._give_up(local, remote)
 
         shown: Deferred[None] = Deferred(forget)
         self._shown[local, remote] = shown
@@ -96,6 +112,8 @@ class Dialback:
             self._look_at(sender, to, element.text().strip())
             return
         shown = self._shown.pop((to, sender), None)
+        if shown is None and self._is_late(to, sender):
+            return
         if shown is None:
             raise StreamError("invalid-from", "this result was not asked for")
         if type == "valid":
@@ -135,8 +153,11 @@ class Dialback:
                 stream.end(None, f"its dialback key for {remote} is not valid")
             else:
                 self._say_result(remote, local, "error", _error(refused))
+                self._refused += 1
+                if self._refused >= MAX_REFUSED:
+                    stream.end(StreamError("policy-violation", "too many keys were not accepted"))
         else:
-            if not stream.closed:
+            if not stream.is_over:
                 self._say_result(remote, local, "valid")
                 stream.prove(remote, local, how)
                 if stream.bidi and stream.incoming:
@@ -156,7 +177,8 @@ class Dialback:
             raise Refused("policy-violation", f"{remote} is not spoken to")
         if settings[REQUIRE_ENCRYPTION] and not stream.transport.secure:
             raise Refused("policy-violation", "TLS has to come first")
-        if len(stream.proven) + len(self._looking) > federation.settings[MAX_PAIRS]:
+        most = federation.settings[MAX_PAIRS] if stream.proven else MAX_UNPROVEN
+        if len(stream.proven) + len(self._looking) > most:
             raise Refused("resource-constraint", "this stream has too many domains")
 
     async def _proof(self, remote: str, local: str, key: str) -> str:
@@ -169,7 +191,7 @@ class Dialback:
         if needs_certificate(federation.settings_of(local), remote):
             raise Refused("not-authorized", f"{remote} needs a valid certificate: {problem}")
         try:
-            valid = await federation.verify(stream, remote, local, stream.stream_id, key)
+            valid = await federation.opening.verify(stream, remote, local, stream.stream_id, key)
         except Failed as failed:
             raise Refused(
                 "remote-server-not-found" if failed.lasting else "remote-connection-failed",
@@ -186,11 +208,12 @@ class Dialback:
 
     def ask(self, local: str, remote: str, id: str, key: str) -> Deferred[bool]:
         """Ask the server of `remote` whether it has shown a key on the stream `id`; fails with `Failed`."""
-        if self._stream.closed or (local, remote, id) in self._asked:
+        if self._stream.is_over or (local, remote, id) in self._asked:
             return fail(unreachable("the stream is closed, or was asked this already"))
 
         def forget(_: object) -> None:
             self._asked.pop((local, remote, id), None)
+            self._give_up(local, remote, id)
 
         asked: Deferred[bool] = Deferred(forget)
         self._asked[local, remote, id] = asked
@@ -200,9 +223,15 @@ class Dialback:
     def _verify(self, sender: str, to: str, id: str, type: str | None, element: Stanza) -> None:
         stream = self._stream
         if type is None:
-            if not stream.federation.is_ours(to):
-                error = _error(Refused("item-not-found", f"this server does not serve {to}"))
-                stream.write(tag("db:verify", {"from": to, "to": sender, "id": id, "type": "error"}, error))
+            federation = stream.federation
+            refused = None
+            if not federation.is_ours(to):
+                refused = Refused("item-not-found", f"this server does not serve {to}")
+            elif federation.settings_of(to)[REQUIRE_ENCRYPTION] and not stream.transport.secure:
+                refused = Refused("policy-violation", "TLS has to come first")
+            if refused is not None:
+                attributes = {"from": to, "to": sender, "id": id, "type": "error"}
+                stream.write(tag("db:verify", attributes, _error(refused)))
                 return
             key = element.text().strip()
             valid = is_dialback_key(key, stream.federation.dialback_secret, sender, to, id)
@@ -210,6 +239,8 @@ class Dialback:
             stream.write(tag("db:verify", {"from": to, "to": sender, "id": id, "type": answer}))
             return
         asked = self._asked.pop((to, sender, id), None)
+        if asked is None and self._is_late(to, sender, id):
+            return
         if asked is None:
             raise StreamError("invalid-from", "this answer was not asked for")
         if type in ("valid", "invalid"):

@@ -11,10 +11,10 @@ import hmac
 import random
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -25,11 +25,12 @@ from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
 from xmppd.net.limits import after_login
 from xmppd.net.s2s import options
-from xmppd.net.s2s.connecting import Network, Unreachable
+from xmppd.net.s2s.connecting import Network
 from xmppd.net.s2s.failed import Failed, unreachable
 from xmppd.net.s2s.incoming import IncomingStream
 from xmppd.net.s2s.link import Item, Link
-from xmppd.net.s2s.outgoing import OutgoingStream
+from xmppd.net.s2s.opening import Opening
+from xmppd.net.s2s.options import is_blocked
 from xmppd.net.s2s.stream import ServerStream
 from xmppd.net.s2s.trust import Trust
 from xmppd.net.service import C2S_MAX_UNSENT, C2S_WRITE_TIMEOUT
@@ -44,10 +45,6 @@ SWEEP_SECONDS = 1.0
 PAGE = 500  # stanzas that are read from the store at a time
 
 Pair = tuple[str, str]
-
-
-def silent(text: str) -> None:
-    """Take note of nothing."""
 
 
 class Federation:
@@ -71,13 +68,12 @@ class Federation:
         self.received: Counter[str] = Counter()  # stanzas, by kind
         self.sent: Counter[str] = Counter()
         self.failures = 0  # of streams to others
+        self.size = 0  # of what waits or is not acknowledged, of all links, in bytes; about
         self.stopping = False
         self._reactor = reactor
         self._flusher = Flusher(reactor)
         self._carriers: dict[Pair, list[ServerStream]] = {}
-        self._opening: dict[Pair, list[Deferred[OutgoingStream]]] = {}
-        self._under_way: set[Deferred[Any]] = set()
-        self._verifying = 0
+        self.opening = Opening(self)
         self._last_id = 0
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = server.clock  # type: ignore[assignment]
@@ -146,7 +142,7 @@ class Federation:
         local, remote = stanza.sender.domain, stanza.to.domain
         if not self.is_ours(local):
             raise StanzaError("not-allowed", "this server does not speak for that sender")
-        if options.is_blocked(self.settings_of(local), remote):
+        if is_blocked(self.settings_of(local), remote):
             raise StanzaError("not-allowed", f"this server does not speak to {remote}")
         self._link(local, remote).take(stanza)
 
@@ -166,26 +162,32 @@ class Federation:
         last = 0
         while page := await self.server.store.outbox.page(last, PAGE):
             for row in page:
-                last = row.id
+                last = self._last_id = row.id
                 self._restore(row)
         self._sweeping.start(SWEEP_SECONDS, now=False)
 
     def _restore(self, row: OutgoingStanza) -> None:
-        stanza = read_stored(row.stanza)
-        self._last_id = max(self._last_id, row.id)
         try:
-            assert stanza.sender is not None and stanza.to is not None
-            if not self.is_ours(stanza.sender.domain):
-                raise StanzaError("not-allowed", "it is not served here any more")
-            link = self._link(stanza.sender.domain, stanza.to.domain)
-        except StanzaError as error:
-            self.log.error("a stanza on its way was given up: {error}", error=str(error))
-            self.server.store.outbox.delete([row.id]).addErrback(lambda failure: None)
+            stanza = read_stored(row.stanza)
+        except ValueError as error:
+            self._give_up(row, str(error))
             return
+        assert stanza.sender is not None and stanza.to is not None
+        local, remote = stanza.sender.domain, stanza.to.domain
+        if not self.is_ours(local):
+            self._give_up(row, f"{local} is not served here any more")
+            return
+        link = self.links.get((local, remote))
+        if link is None:  # however many there are: these stanzas were accepted
+            link = self.links[local, remote] = Link(self, local, remote)
         deadline = self.clock.seconds() + self.settings[options.RETRY_TIME]
         item = Item(link, stanza, row.id, row.received, deadline)
         item.tries = 1  # it may have been sent: it says that it is late
         link.add(item)
+
+    def _give_up(self, row: OutgoingStanza, why: str) -> None:
+        self.log.error("a stanza on its way was given up: {why}", why=why)
+        self.server.store.outbox.delete([row.id]).addErrback(lambda failure: None)
 
     # ---- streams that we open
 
@@ -198,7 +200,7 @@ class Federation:
     async def _connect(self, link: Link) -> None:
         failure: Failed | None = None
         try:
-            await self._in_time(self._stream_for(link))
+            await self.opening.for_link(link)
         except Failed as failed:
             failure = failed
         except Exception:
@@ -210,135 +212,6 @@ class Federation:
             link.failed(failure)
         else:
             link.go_on()
-
-    async def _in_time(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """What some work comes to within ``s2s_timeout``; raises `Failed`."""
-        waiting: Deferred[Any] = Deferred.fromCoroutine(work)
-        timer = self.clock.callLater(self.settings[options.TIMEOUT], waiting.cancel)
-        self._under_way.add(waiting)
-        try:
-            return await waiting
-        except CancelledError:
-            raise unreachable("the server stops" if self.stopping else "this took too long") from None
-        finally:
-            self._under_way.discard(waiting)
-            if timer.active():
-                timer.cancel()
-
-    async def _stream_for(self, link: Link) -> None:
-        """Have a stream carry a link: one that is there (XEP-0220 section 2.5), or a new one. Raises `Failed`."""
-        for stream in list(self._outgoing(link.remote)):
-            if stream.takes_more and self._suits(stream, link.local):
-                try:
-                    await stream.authorize(link.local)
-                except Failed:
-                    continue  # it may be accepted on a stream of its own
-                return
-        stream = await self.negotiated(link.local, link.remote)
-        try:
-            await stream.authorize(link.local)
-        except (Failed, CancelledError) as error:
-            if not stream.carried:
-                stream.end(None, str(error) or "this took too long")
-            raise
-
-    def _outgoing(self, remote: str) -> Iterator[OutgoingStream]:
-        for stream in self.streams:
-            if isinstance(stream, OutgoingStream) and stream.remote == remote and not stream.is_over:
-                yield stream
-
-    def _suits(self, stream: OutgoingStream, local: str) -> bool:
-        """Whether a stream that was opened for another domain of ours is good enough for this one."""
-        settings = self.settings_of(local)
-        if len(stream.carried) >= self.settings[options.MAX_PAIRS]:
-            return False
-        if settings[options.REQUIRE_ENCRYPTION] and not stream.transport.secure:
-            return False
-        needed = options.needs_certificate(settings, stream.remote)
-        return not needed or self.certificate_problem(stream, stream.remote) is None
-
-    async def negotiated(self, local: str, remote: str) -> OutgoingStream:
-        """A new stream between two domains, on which neither is proven yet; who asks while one is being opened gets the
-        same. Raises `Failed`."""
-        pair = local, remote
-        if pair in self._opening:
-            waiting = self._opening[pair]
-            opened: Deferred[OutgoingStream] = Deferred(waiting.remove)
-            waiting.append(opened)
-            return await opened
-        others = self._opening[pair] = []
-        failure = unreachable("it was given up")
-        stream: OutgoingStream | None = None
-        try:
-            stream = await self.open(local, remote, silent)
-            return stream
-        except Failed as failed:
-            failure = failed
-            raise
-        finally:
-            del self._opening[pair]
-            for each in list(others):
-                each.callback(stream) if stream is not None else each.errback(failure)
-
-    async def open(self, local: str, remote: str, note: Callable[[str], None]) -> OutgoingStream:
-        """A new stream between two domains, negotiated as far as TLS and features; `note` is told of each step. Raises
-        `Failed`, which says what was wrong with the last address that answered."""
-        failure: Failed | None = None
-        for group in await self.network.find(remote, note):
-            tried: frozenset[Any] = frozenset()
-            while True:
-                try:
-                    transport, endpoint = await self.network.connect(group, tried, note)
-                except Unreachable as error:
-                    failure = failure or unreachable(f"no address answers: {error}")
-                    break
-                tried |= {endpoint}
-                stream = OutgoingStream(self, transport, local, remote, endpoint, note)
-                self.streams.add(stream)
-                stream.start()
-                try:
-                    await self._negotiate(stream)
-                except Failed as failed:
-                    note(f"{endpoint}: {failed}")
-                    failure = failed
-                    stream.end(None, failed.text)
-                else:
-                    return stream
-        raise failure or unreachable("it has no address")
-
-    async def _negotiate(self, stream: OutgoingStream) -> None:
-        """Negotiate in the time that one address has; whatever happens, a stream that is not negotiated is closed."""
-        waiting: Deferred[None] = Deferred.fromCoroutine(stream.negotiate())
-        timer = self.clock.callLater(self.settings[options.CONNECT_TIMEOUT], waiting.cancel)
-        try:
-            await waiting
-        except CancelledError:
-            stream.end(None, "this took too long")
-            if timer.active():
-                raise
-            raise unreachable(f"{stream.endpoint} takes too long") from None
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    async def verify(self, asking: ServerStream, remote: str, local: str, id: str, key: str) -> bool:
-        """Ask the server of `remote` whether a dialback key is its own, on another stream than the `asking` one
-        (XEP-0288 section 2). Raises `Failed`."""
-        if self._verifying >= self.settings[options.MAX_VERIFYING]:
-            raise unreachable("too many dialback keys are being verified")
-        self._verifying += 1
-        try:
-            return bool(await self._in_time(self._verify(asking, remote, local, id, key)))
-        finally:
-            self._verifying -= 1
-
-    async def _verify(self, asking: ServerStream, remote: str, local: str, id: str, key: str) -> bool:
-        ready = (each for each in self._outgoing(remote) if each.ready and each is not asking)
-        stream = next((each for each in ready if self._suits(each, local)), None)
-        if stream is None:
-            stream = await self.negotiated(local, remote)
-        return await stream.dialback.ask(local, remote, id, key)
-
     # ---- streams that others open
 
     def accepted(self, sock: socket.socket, peer: str) -> None:
@@ -392,6 +265,11 @@ class Federation:
                 mine = [item for item in items if item.link is link]
                 link.closed(stream, mine, carriers[0] if carriers else None)
 
+    def not_sent(self, stream: ServerStream, items: list[Item]) -> None:
+        """What a stream that is over still wanted to send has not left."""
+        for link in {id(item.link): item.link for item in items}.values():
+            link.closed(stream, [item for item in items if item.link is link], link.stream)
+
     def gone(self, stream: ServerStream) -> None:
         """A stream has lost its connection."""
         self.streams.discard(stream)
@@ -409,19 +287,31 @@ class Federation:
                 link.go_on()
         idle, acknowledging = self.settings[options.IDLE_TIMEOUT], self.settings[options.ACK_TIMEOUT]
         for stream in list(self.streams):
+            stream.sending.ask_again()
             owed = stream.sending.owed_since
             if owed is not None and now - owed >= acknowledging:
                 stream.transport.abort("it has acknowledged nothing for too long")
             elif now - stream.active_at >= idle and not stream.is_busy:
                 stream.end(None)
 
+    def reload(self) -> None:
+        """Options have other values: streams and stanzas of domains that are not spoken to any more end here. Raises
+        `OSError` where the authorities cannot be read."""
+        for stream in list(self.streams):
+            pairs = {(local, remote) for remote, local in stream.proven} | stream.carried
+            if any(is_blocked(self.settings_of(local), remote) for local, remote in pairs):
+                stream.end(StreamError("policy-violation", "that domain is not spoken to"))
+        for link in self.links.values():
+            if is_blocked(self.settings_of(link.local), link.remote):
+                link.give_back(Failed("not-allowed", f"this server does not speak to {link.remote}", lasting=True))
+        self.trust.reload(self.settings[options.CA_FILE])
+
     # ---- the end
 
     def shut_down(self) -> None:
         """Open nothing new; what is kept and has not left waits for the next process."""
         self.stopping = True
-        for waiting in list(self._under_way):
-            waiting.cancel()
+        self.opening.stop()
 
     async def close(self, seconds: float) -> None:
         """Close every stream, when what is under way has arrived and what has come is acknowledged, or after so many

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from twisted.internet import defer
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.names import client, dns, error, hosts, resolve
 from twisted.python.failure import Failure
 
@@ -69,17 +68,17 @@ class Names:
 
     def services(self, name: str) -> Deferred[list[Srv]]:
         """See `Resolver`."""
-        return self._ask(self._resolver.lookupService(name), dns.SRV, _srv)
+        return self._ask(self._resolver.lookupService, name, dns.SRV, _srv)
 
     def addresses(self, name: str) -> Deferred[list[str]]:
         """See `Resolver`."""
         both = [
-            self._ask(self._with_hosts.lookupIPV6Address(name), dns.AAAA, lambda record: _ip(record.address)),
-            self._ask(self._with_hosts.lookupAddress(name), dns.A, lambda record: _ip(record.address)),
+            self._ask(self._with_hosts.lookupIPV6Address, name, dns.AAAA, lambda record: _ip(record.address)),
+            self._ask(self._with_hosts.lookupAddress, name, dns.A, lambda record: _ip(record.address)),
         ]
         # One family without an answer is no reason not to use the other.
-        answers: Deferred[list[Any]] = gatherResults([each.addErrback(_as_answer) for each in both])
-        return answers.addCallback(_by_turns)
+        answers: Deferred[list[Any]] = gatherResults([each.addErrback(_as_answer) for each in both], consumeErrors=True)
+        return answers.addCallbacks(_by_turns, _first)
 
     def close(self) -> None:
         """Stop looking after the system's file of name servers."""
@@ -87,8 +86,11 @@ class Names:
         if call is not None and call.active():
             call.cancel()
 
-    def _ask(self, answer: Deferred[Any], kind: int, read: Callable[[Any], Any]) -> Deferred[list[Any]]:
-        answer.addTimeout(self._timeout(), self._clock)  # type: ignore[arg-type]
+    def _ask(
+        self, question: Callable[[str], Deferred[Any]], name: str, kind: int, read: Callable[[Any], Any]
+    ) -> Deferred[list[Any]]:
+        # The library asks once for all who want to know the same, so its own answer must not be given up by one.
+        answer: Deferred[list[Any]] = Deferred(lambda _: timer.cancel())
 
         def records(found: Any) -> list[Any]:
             return [read(record.payload) for record in found[0] if record.type == kind]
@@ -96,11 +98,21 @@ class Names:
         def failed(failure: Failure) -> list[Any]:
             if failure.check(error.DNSNameError, error.AuthoritativeDomainError):
                 return []
-            if failure.check(defer.TimeoutError, error.DNSQueryTimeoutError):
+            if failure.check(error.DNSQueryTimeoutError):
                 raise LookupFailed("DNS does not answer")
+            if failure.check(UnicodeError):
+                raise LookupFailed("that is no name")
             raise LookupFailed(f"DNS has answered with an error ({type(failure.value).__name__})")
 
-        return answer.addCallbacks(records, failed)
+        def tell(outcome: Any) -> None:
+            if timer.active():
+                timer.cancel()
+            if not answer.called:
+                answer.errback(outcome) if isinstance(outcome, Failure) else answer.callback(outcome)
+
+        timer = self._clock.callLater(self._timeout(), tell, Failure(LookupFailed("DNS does not answer")))
+        maybeDeferred(question, name).addCallbacks(records, failed).addBoth(tell)
+        return answer
 
 
 def _srv(record: Any) -> Srv:
@@ -115,6 +127,12 @@ def _ip(packed: bytes) -> str:
 def _as_answer(failure: Failure) -> Any:
     failure.trap(LookupFailed)
     return failure.value
+
+
+def _first(failure: Failure) -> Any:
+    failure.trap(FirstError)
+    error: Any = failure.value
+    return error.subFailure
 
 
 def _by_turns(families: list[Any]) -> list[str]:
@@ -216,9 +234,11 @@ def race(attempts: Sequence[Attempt], clock: Clock, delay: float) -> Deferred[An
     running: list[Deferred[Any]] = []
     waiting = list(attempts)
     timer: Any = None
+    decided = False
 
     def stop(_: object = None) -> None:
-        nonlocal timer
+        nonlocal timer, decided
+        decided = True
         waiting.clear()
         if timer is not None and timer.active():
             timer.cancel()
@@ -243,7 +263,7 @@ def race(attempts: Sequence[Attempt], clock: Clock, delay: float) -> Deferred[An
 
     def ended(result: Any, attempt: Deferred[Any]) -> None:
         running.remove(attempt)
-        if outcome.called:
+        if decided:
             return
         if not isinstance(result, Failure):
             stop()

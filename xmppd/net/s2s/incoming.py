@@ -109,7 +109,8 @@ class IncomingStream(ServerStream):
                 features.append(sm.FEATURE)
         if federation.uses_bidi and not self.proven:
             features.append(_BIDI)
-        limits = self.roomy_limits() if self.proven else self._parser.limits
+        # Behind dialback there are no other features: what holds then is told before.
+        limits = self.roomy_limits() if self._may_authenticate() else self._parser.limits
         features.append(limits_element(federation, limits.bytes))
         return tag("stream:features", None, *features)
 
@@ -141,8 +142,8 @@ class IncomingStream(ServerStream):
             self.write(tag("failure", {"xmlns": ns.TLS}))
             self.end(None, "it wants to start TLS at the wrong time")
             return
-        if not self.nothing_follows:
-            raise StreamError("policy-violation", "nothing may follow <starttls/> before the handshake")
+        if not self.nothing_follows or self.dialback.is_busy:
+            raise StreamError("policy-violation", "nothing may be under way when TLS starts")
         self.write(tag("proceed", {"xmlns": ns.TLS}))
         self.restart(BEFORE_LOGIN)
         self._opened = self.bidi = False
@@ -175,6 +176,8 @@ class IncomingStream(ServerStream):
             return "invalid-mechanism"
         if self.proven:
             return "not-authorized"
+        if self.dialback.is_busy:
+            return "temporary-auth-failure"
         text = element.text().strip()
         try:
             authzid = base64.b64decode("" if text == "=" else text, validate=True).decode()

@@ -16,8 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xmppd.core.routing import SUBSCRIPTION_TYPES
-from xmppd.net.s2s.failed import Failed
-from xmppd.net.s2s.options import MAX_BACKOFF, MAX_QUEUE, RETRY_TIME
+from xmppd.net.s2s.failed import Failed, unreachable
+from xmppd.net.s2s.options import MAX_BACKOFF, MAX_QUEUE, MAX_TOTAL_QUEUE, RETRY_TIME
 from xmppd.storage import StorageError
 from xmppd.wire.errors import StanzaError
 from xmppd.wire.stanza import Stanza
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 WINDOW = 64 * 1024  # bytes that a stream may hold; what comes then waits here, where it can still be given back
 STANZA_WEIGHT = 500  # bytes of memory that the smallest stanza takes
-MAX_TRIES = 3  # how often one stanza is sent whose stream ends before it is acknowledged
 FIRST_BACKOFF = 1.0  # seconds; it doubles with each failure
 
 
 class Item:
     """One stanza on its way. `kept`: its id in the store, 0 where it is not there. `received`: when it came, in
-    milliseconds since 1970; `deadline`: until when it may wait, by the clock; `tries`: how often it was sent."""
+    milliseconds since 1970; `deadline`: until when it may wait, by the clock; `tries`: how often it was sent, and
+    `sent_at` when for the last time, None while it waits; `gone`: it is not to be sent any more."""
 
-    __slots__ = ("deadline", "kept", "link", "received", "stanza", "tries", "weight")
+    __slots__ = ("deadline", "gone", "kept", "link", "received", "sent_at", "stanza", "tries", "weight")
 
     def __init__(self, link: Link, stanza: Stanza, kept: int, received: int, deadline: float) -> None:
         self.link = link
@@ -45,6 +45,8 @@ class Item:
         self.received = received
         self.deadline = deadline
         self.tries = 0
+        self.sent_at: float | None = None
+        self.gone = False
         self.weight = STANZA_WEIGHT + len(stanza.inner) + sum(len(uri) for _, uri in stanza.prefixes)
 
 
@@ -65,7 +67,7 @@ class Link:
         self.stream: ServerStream | None = None
         self.connecting = False
         self.failure: Failed | None = None  # why there is none, until there is one
-        self.failures = 0  # in a row
+        self.failures = 0  # in a row: to connect, or of streams that were lost before anything has arrived
         self.retry_at = 0.0
         self.queue: deque[Item] = deque()
         self.size = 0  # of what waits or is not acknowledged, in bytes; about
@@ -96,6 +98,8 @@ class Link:
         item = Item(self, stanza, 0, federation.server.now_ms(), now + federation.settings[RETRY_TIME])
         if self.size + item.weight > federation.settings[MAX_QUEUE]:
             raise StanzaError("resource-constraint", "too much waits for that server")
+        if federation.size + item.weight > federation.settings[MAX_TOTAL_QUEUE]:
+            raise StanzaError("resource-constraint", "too much waits for other servers")
         if kept:
             item.kept = federation.next_id(item.received)
             stored = federation.server.store.outbox.append(item.kept, item.received, stanza.to_bytes())
@@ -105,6 +109,7 @@ class Link:
     def add(self, item: Item) -> None:
         """One more is to be sent."""
         self.size += item.weight
+        self.federation.size += item.weight
         self.queue.append(item)
         self.go_on()
 
@@ -114,8 +119,7 @@ class Link:
             "a stanza for {remote} could not be stored: {error}", remote=self.remote, error=failure.getErrorMessage()
         )
         item.kept = 0
-        if item in self.queue:
-            self.queue.remove(item)
+        if item.sent_at is None and not item.gone:
             self.refuse(item, StanzaError("resource-constraint", "the server cannot store this now"))
 
     def go_on(self) -> None:
@@ -129,7 +133,11 @@ class Link:
                 self._draining = self.stream
                 self.stream.transport.when_drained(lambda well: self._drained(well))
                 continue
-            self.stream.send(self.queue.popleft())
+            item = self.queue.popleft()
+            if not item.gone:
+                item.tries += 1
+                item.sent_at = self.federation.clock.seconds()
+                self.stream.send(item)
 
     def _drained(self, well: bool) -> None:
         # Of a lost connection `closed` will tell, and what waits stays until then.
@@ -145,7 +153,6 @@ class Link:
             self.stream = stream
             self._draining = None
             self.failure = None
-            self.failures = 0
             self.retry_at = 0.0
             self.go_on()
 
@@ -153,9 +160,12 @@ class Link:
         """A stream is over that carried `items` of this pair and others, which it cannot say to have arrived; they go
         first on the next one, which may be there already."""
         again: list[Item] = []
+        now = self.federation.clock.seconds()
         for item in items:
-            item.tries += 1
-            if (item.stanza.name == "iq" and item.stanza.type in ("get", "set")) or item.tries >= MAX_TRIES:
+            item.sent_at = None
+            if item.tries == 1:  # it may have waited for the acknowledgement longer than it may wait for a stream
+                item.deadline = max(item.deadline, now + self.federation.settings[RETRY_TIME])
+            if item.stanza.name == "iq" and item.stanza.type in ("get", "set"):
                 # Nobody knows whether it was carried out, and to do it again may be wrong.
                 self.refuse(item, StanzaError("remote-server-timeout", "the connection to that server was lost"))
             else:
@@ -164,46 +174,61 @@ class Link:
         if self.stream is stream:
             self.stream = successor
             self._draining = None
+            if again:
+                self._pause()
+                if self.failures > 1:
+                    self.failure = unreachable("the connection to that server is lost again and again")
         self.go_on()
+
+    def _pause(self) -> None:
+        """Leave the other server alone for a while, longer each time."""
+        longest: float = self.federation.settings[MAX_BACKOFF]
+        pause = min(FIRST_BACKOFF * 2.0 ** min(self.failures, 20), longest)
+        self.failures += 1
+        self.retry_at = self.federation.clock.seconds() + pause * (0.75 + 0.5 * self.federation.random())
 
     def failed(self, failure: Failed) -> None:
         """There is no stream now. What may wait waits for the next try."""
-        clock, settings = self.federation.clock, self.federation.settings
-        pause = min(FIRST_BACKOFF * 2.0 ** min(self.failures, 20), settings[MAX_BACKOFF])
         self.failure = failure
-        self.failures += 1
-        self.retry_at = clock.seconds() + pause * (0.75 + 0.5 * self.federation.random())
+        self._pause()
         self.give_back(failure)
         self.log.warn(
             "{local} cannot reach {remote}: {why}; {waiting} stanzas wait for the next try, in {pause:.0f} s",
             local=self.local, remote=self.remote, why=failure.text, waiting=len(self.queue),
-            pause=self.retry_at - clock.seconds(),
+            pause=self.retry_at - self.federation.clock.seconds(),
         )  # fmt: skip
 
     def give_back(self, failure: Failed) -> None:
         """Return what may not wait any longer to its senders."""
         now = self.federation.clock.seconds()
-        back = [item for item in self.queue if failure.lasting or not item.kept or item.deadline <= now]
-        if back:
-            self.queue = deque(item for item in self.queue if item not in set(back))
-        for item in back:
-            self.refuse(item, failure.error())
+        waiting, self.queue = self.queue, deque()
+        for item in waiting:
+            if item.gone:
+                continue
+            if failure.lasting or not item.kept or item.deadline <= now:
+                self.refuse(item, failure.error())
+            else:
+                self.queue.append(item)
 
     # ---- what becomes of a stanza
 
     def arrived(self, items: Iterable[Item]) -> None:
         """The other server has stanzas."""
+        self.failures = 0
         self._forget(list(items))
         self.go_on()
 
     def refuse(self, item: Item, error: StanzaError) -> None:
         """A stanza goes back to its sender."""
+        item.gone = True
         self._forget([item])
         server = self.federation.server
         server.tasks.start(server.bounce(item.stanza, error), "the error for a stanza to another server")
 
     def _forget(self, items: list[Item]) -> None:
-        self.size -= sum(item.weight for item in items)
+        weight = sum(item.weight for item in items)
+        self.size -= weight
+        self.federation.size -= weight
         ids = [item.kept for item in items if item.kept]
         if ids:
             gone: Deferred[Any] = self.federation.server.store.outbox.delete(ids)

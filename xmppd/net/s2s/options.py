@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ class _Server(Kind[tuple[str, int]]):
             return str(ipaddress.ip_address(text)), 53
         except ValueError:
             target = _target(text)
+        if target.direct_tls:
+            raise ValueError(f"{text!r}: name servers are asked without TLS")
         return str(ipaddress.ip_address(target.host)), target.port
 
 
@@ -73,14 +76,13 @@ class _Domains(MappingOf[tuple[Target, ...]]):
 def _target(text: str) -> Target:
     direct_tls = text.startswith("tls:")
     host, colon, port = text.removeprefix("tls:").rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is not ADDRESS:PORT")
-    bare = host.removeprefix("[").removesuffix("]")
-    if ":" in bare:
-        if not host.startswith("["):
-            raise ValueError(f"{text!r}: an IPv6 address with a port is written as [ADDRESS]:PORT")
-        bare = str(ipaddress.IPv6Address(bare))
-    return Target(bare, int(port), direct_tls)
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    elif ":" in host or host.startswith("[") or host.endswith("]"):
+        raise ValueError(f"{text!r}: an IPv6 address with a port is written as [ADDRESS]:PORT")
+    return Target(host, int(port), direct_tls)
 
 
 S2S_PORTS = Option("s2s_ports", Ports(), "5269", "Ports for other servers that start TLS.", scope=SERVER, live=False)
@@ -167,6 +169,15 @@ MAX_QUEUE = Option(
     "How many bytes may wait, or be unacknowledged, from one domain to another; what comes then is refused.",
     scope=SERVER,
 )  # fmt: skip
+MAX_TOTAL_QUEUE = Option(
+    "s2s_max_total_queue", Size(minimum=65536), "64M",
+    "How many bytes may wait, or be unacknowledged, for all other servers together; what comes then is refused.",
+    scope=SERVER,
+)  # fmt: skip
+MAX_CONNECTING = Option(
+    "s2s_max_connecting", Integer(minimum=1), "100",
+    "How many other servers may be looked up and connected to at once; what is for more of them waits.", scope=SERVER,
+)  # fmt: skip
 MAX_LINKS = Option(
     "s2s_max_domains", Integer(minimum=1), "10000",
     "How many pairs of domains, one here and one elsewhere, may be sent to or waited for at once.", scope=SERVER,
@@ -188,7 +199,8 @@ SMACKS = Option(
 OPTIONS: tuple[Option[Any], ...] = (
     S2S_PORTS, S2S_DIRECT_TLS_PORTS, REQUIRE_ENCRYPTION, SECURE_AUTH, SECURE_DOMAINS, INSECURE_DOMAINS, BLACKLIST,
     WHITELIST, HOSTS, DNS_SERVERS, CA_FILE, TIMEOUT, CONNECT_TIMEOUT, RETRY_TIME, MAX_BACKOFF, IDLE_TIMEOUT,
-    ACK_TIMEOUT, RATE, BURST, STANZA_SIZE_LIMIT, MAX_QUEUE, MAX_LINKS, MAX_PAIRS, MAX_VERIFYING, BIDI, SMACKS,
+    ACK_TIMEOUT, RATE, BURST, STANZA_SIZE_LIMIT, MAX_QUEUE, MAX_TOTAL_QUEUE, MAX_CONNECTING, MAX_LINKS, MAX_PAIRS,
+    MAX_VERIFYING, BIDI, SMACKS,
 )  # fmt: skip
 
 

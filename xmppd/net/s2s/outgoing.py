@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from xmppd.net.s2s.federation import Federation
 
 ALPN = b"xmpp-server"  # XEP-0368 section 2
+# What a peer may announce at least (XEP-0478 section 3). Before authentication many announce just that, and behind
+# dialback there are no other features that would take it back.
+MIN_MAX_BYTES = 10_000
 
 
 class Secured:
@@ -46,6 +49,7 @@ class OutgoingStream(ServerStream):
         self.remote = remote
         self.endpoint = endpoint
         self.ready = False  # whether it was negotiated
+        self.hangs = False  # whether something was not answered in time
         self._note = note
         self._features: domish.Element = domish.Element((ns.STREAM, "features"))
         self._has_dialback = False  # whether the header declares it, as it was done before there were features
@@ -194,12 +198,31 @@ class OutgoingStream(ServerStream):
     # ---- who we are
 
     async def authorize(self, local: str) -> None:
-        """Prove that we are the server of `local`, so that its stanzas are taken; raises `Failed`."""
+        """Prove that we are the server of `local`, and carry its stanzas; raises `Failed`."""
         async with self._one_at_a_time:
             if (local, self.remote) not in self.carried:
-                await self._authorize(local)
+                how = await self._authenticated(local)
+                if self.bidi:
+                    self.prove(self.remote, local, how)
+                if not self.is_managed and self.federation.uses_sm and self._offers(ns.SM, "sm"):
+                    await self._enable_management()
+                if self.is_over:
+                    raise unreachable(f"the stream was closed: {self._why}")
+                self.carry(local, self.remote, how)
 
-    async def _authorize(self, local: str) -> None:
+    async def test(self, local: str) -> None:
+        """As `authorize`, but nothing is carried or taken; raises `Failed`."""
+        async with self._one_at_a_time:
+            await self._authenticated(local)
+
+    async def ask(self, local: str, id: str, key: str) -> bool:
+        """See `Dialback.ask`; not while a login is under way. Raises `Failed`."""
+        async with self._one_at_a_time:
+            asked = self.dialback.ask(local, self.remote, id, key)
+        return await asked
+
+    async def _authenticated(self, local: str) -> str:
+        """Prove that we are the server of `local`; how that was done. Raises `Failed`."""
         how = ""
         if local == self.local and not self.carried and self._offers_external():
             how = "certificate" if await self._authenticate() else ""
@@ -208,21 +231,16 @@ class OutgoingStream(ServerStream):
                 raise unreachable("it accepts neither our certificate nor dialback")
             await self.dialback.show(local, self.remote)
             how = "dialback"
+            if self.sending.max_bytes <= MIN_MAX_BYTES:
+                self.sending.max_bytes = 0
         self._note(f"{self.endpoint}: {local} is authenticated by {how}")
-        if self.bidi:
-            self.prove(self.remote, local, how)
-        if not self.is_managed and self.federation.uses_sm and self._offers(ns.SM, "sm"):
-            await self._enable_management()
-        if self.closed:
-            raise unreachable(f"the stream was closed: {self._why}")
-        self.carry(local, self.remote, how)
+        return how
 
     @property
     def takes_more(self) -> bool:
         """Whether it may carry the stanzas of more of our domains (XEP-0220 section 2.5)."""
-        return self.ready and not self.closed and (
-            self._has_dialback or self._offers(ns.DIALBACK_FEATURE, "dialback")
-        )
+        has_dialback = self._has_dialback or self._offers(ns.DIALBACK_FEATURE, "dialback")
+        return self.ready and not self.is_over and not self.hangs and has_dialback
 
     def _offers_external(self) -> bool:
         return any(

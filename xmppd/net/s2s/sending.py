@@ -36,6 +36,7 @@ class Sending:
         self._drain_asked = False
         self._ask_soon = False
         self._over = False
+        self._lost: Callable[[list[Item]], None] | None = None
         self._all_arrived: list[Deferred[None]] = []
 
     def enable(self) -> Machine[Item]:
@@ -46,7 +47,7 @@ class Sending:
     def send(self, item: Item) -> None:
         """Send a stanza; one that is larger than the peer takes goes back to its sender (XEP-0478 section 4)."""
         stanza = item.stanza
-        if stanza.name == "message" and (item.tries or self._now_ms() - item.received > LATE_MS):
+        if stanza.name == "message" and (item.tries > 1 or self._now_ms() - item.received > LATE_MS):
             stanza = delayed(stanza, item.received, item.link.local)
         data = from_client(stanza, ns.SERVER)
         if self.max_bytes and len(data) > self.max_bytes:
@@ -66,10 +67,14 @@ class Sending:
 
     def _drained(self, well: bool) -> None:
         self._drain_asked = False
-        if well and not self._over:
+        items: list[Item] = []
+        if well or self._lost is not None:
             items, self._undrained = self._undrained, []
+        if well:
             _arrived(items)
             self._tell()
+        elif self._lost is not None:
+            self._lost(items)
 
     def _ask(self) -> None:
         """Ask for an acknowledgement behind what this turn sends; one question at a time."""
@@ -89,8 +94,9 @@ class Sending:
         """The peer has handled so many; raises `HandledCountTooHigh`."""
         assert self.machine is not None
         items = self.machine.acknowledge(h, self._clock.seconds())
-        _arrived(items)
-        self._ask()
+        if items:  # else it is asked again in a while
+            _arrived(items)
+            self._ask()
         self._tell()
 
     def when_all_arrived(self) -> Deferred[None]:
@@ -108,18 +114,27 @@ class Sending:
 
     @property
     def owed_since(self) -> float | None:
-        """Since when an acknowledgement is owed, by the clock."""
-        return self.machine.asked if self.machine is not None else None
+        """Since when the oldest stanza is not acknowledged, by the clock."""
+        return self.machine.items[0].sent_at if self.machine is not None and self.machine.items else None
+
+    def ask_again(self) -> None:
+        """Some time has passed."""
+        self._ask()
 
     @property
     def unconfirmed(self) -> int:
         """How many stanzas are not known to have arrived."""
         return len(self._undrained) + (len(self.machine.items) if self.machine is not None else 0)
 
-    def end(self) -> list[Item]:
-        """The stream is over: what is not known to have arrived, in order."""
+    def end(self, lost: Callable[[list[Item]], None] | None) -> list[Item]:
+        """The stream is over: what is not known to have arrived, in order. What still leaves for the network is not
+        among it where `lost` is given, which is told should it not."""
         self._over = True
-        items, self._undrained = self._undrained, []
+        items: list[Item] = []
+        if lost is None or not self._drain_asked:
+            items, self._undrained = self._undrained, []
+        else:
+            self._lost = lost
         if self.machine is not None:
             items += self.machine.items
             self.machine = None

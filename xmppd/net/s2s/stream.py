@@ -17,7 +17,7 @@ from xmppd.core.iq import check_iq
 from xmppd.net.limits import after_login
 from xmppd.net.pace import Pace
 from xmppd.net.s2s.dialback import Dialback
-from xmppd.net.s2s.options import BURST, RATE, stanza_limits
+from xmppd.net.s2s.options import BURST, RATE, is_blocked, stanza_limits
 from xmppd.net.s2s.sending import Sending
 from xmppd.net.transport import ServerTransport
 from xmppd.storage import StorageError
@@ -141,8 +141,15 @@ class ServerStream:
         error = event if isinstance(event, StreamError) else None
         if self._ended:
             self._close(str(error) if error is not None else "both have closed it")
+        elif error is None and self.is_managed:
+            self.federation.server.tasks.start(self._end_in_order(), "the end of a stream")
         else:
             self.end(error, "it has closed its stream")
+
+    async def _end_in_order(self) -> None:
+        """The peer has closed its half: what it has sent is acknowledged, or else it would send it again."""
+        await self.say_goodbye()
+        self.end(None, "it has closed its stream")
 
     def _open(self, header: StreamHeader) -> None:
         """The peer's header."""
@@ -194,6 +201,8 @@ class ServerStream:
 
     def carry(self, local: str, remote: str, how: str) -> None:
         """Stanzas of ours may be sent for this pair."""
+        if self.is_over or (local, remote) in self.carried:
+            return
         self.carried.add((local, remote))
         self.how[local, remote] = how
         self.federation.carries(self, local, remote)
@@ -206,6 +215,9 @@ class ServerStream:
         if element.xmlns != ns.SERVER:
             raise StreamError("invalid-namespace", "stanzas between servers are in jabber:server")
         stanza = self._addressed(to_client(element))
+        assert stanza.sender is not None and stanza.to is not None
+        if is_blocked(self.federation.settings_of(stanza.to.domain), stanza.sender.domain):
+            raise StreamError("policy-violation", "that domain is not spoken to")
         if len(stanza.inner) > self._parser.limits.bytes:
             raise StreamError("policy-violation", "the stanza is too large in the namespace of clients")
         self.received += 1
@@ -302,10 +314,12 @@ class ServerStream:
             self.write(sm.answer(h))
 
     async def say_goodbye(self) -> None:
-        """Acknowledge what was handled, unasked: the stream ends in order."""
-        if self.is_managed and not self.closed:
-            assert self.sending.machine is not None
-            await self._answer(self.sending.machine.h)
+        """Acknowledge what was handled, unasked: the stream ends in order, and nothing more is taken."""
+        self.transport.pause_reading()
+        said: int | None = None
+        while (machine := self.sending.machine) is not None and not self.closed and machine.h != said:
+            said = machine.h
+            await self._answer(said)
 
     # ---- the end
 
@@ -333,7 +347,7 @@ class ServerStream:
         if error is None and self.proven and not self.is_managed and not why:
             # What is on its way from the peer would be lost. It ends its half when it has read the end of ours
             # (section 4.4); one that counts sends again what we have not acknowledged.
-            self.federation.ended(self, self.sending.end())
+            self._let_go()
             self._linger = self.federation.clock.callLater(LINGER_SECONDS, self._close, reason)
         else:
             self._close(reason)
@@ -347,18 +361,26 @@ class ServerStream:
         if self.closed:
             return
         self.closed = True
+        managed = self.is_managed
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         self._parser.close()
-        if not self.proven:
-            self._events.clear()
+        if managed or not self.proven:
+            self._events.clear()  # a peer that counts sends again what it has no answer for
         self.log.info(
             "{session}: the stream {direction} {remote} is over: {reason}", session=self.id[:8],
             direction="from" if self.incoming else "to", remote=self.remote or self.transport.peer, reason=reason,
         )  # fmt: skip
         self.dialback.stop(reason)
         self._stopped(reason)
-        self.federation.ended(self, self.sending.end())
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing more is sent here: the links go on elsewhere, also with what does not leave for the network."""
+        if self._lost:
+            self.federation.ended(self, self.sending.end(None))
+        else:
+            self.federation.ended(self, self.sending.end(lambda items: self.federation.not_sent(self, items)))
 
     def _stopped(self, reason: str) -> None:
         """What else is to be done when the stream is over."""
