@@ -48,17 +48,20 @@ class Land:
 
 
 class OurServer(RunningServer):
-    """Ours, at ``xmppd.example``."""
+    """Ours, at ``xmppd.example`` or another domain."""
 
-    def __init__(self, land: Land, trusted: bool, config: str = "", direct_tls: bool = False) -> None:
-        folder = land.folder / "xmppd"
+    def __init__(
+        self, land: Land, trusted: bool, config: str = "", direct_tls: bool = False, domain: str = OURS
+    ) -> None:
+        folder = land.folder / domain
         folder.mkdir()
+        self.domain = domain
         self.component_port = free_port()
         self.land = land
         super().__init__(folder)
-        land.certificate(folder / "certs", OURS, trusted)
-        land.names.add(OURS, self.s2s_port, self.s2s_tls_port if direct_tls else None)
-        land.names.add(f"{APP}.{OURS}", self.s2s_port)
+        land.certificate(folder / "certs", domain, trusted)
+        land.names.add(domain, self.s2s_port, self.s2s_tls_port if direct_tls else None)
+        land.names.add(f"{APP}.{domain}", self.s2s_port)
         self.configure(config)
 
     def configure(self, config: str = "") -> None:
@@ -66,7 +69,7 @@ class OurServer(RunningServer):
         self.write_config(
             f"dns_servers = 127.0.0.1:{self.land.names.port}\ns2s_ca_file = {self.land.ca_file}\n"
             f"component_ports = {self.component_port}\nsmacks_hibernation_time = 5m\n{config}",
-            f"[host:{OURS}]\n[component:{APP}.{OURS}]\nsecret = secret\n",
+            f"[host:{self.domain}]\n[component:{APP}.{self.domain}]\nsecret = secret\n",
         )
 
     def status(self) -> str:

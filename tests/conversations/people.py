@@ -53,6 +53,18 @@ class Person(ClientXMPP):  # type: ignore[misc]
             self.send_presence()
         return self
 
+    async def written(self) -> None:
+        """Return when what was sent was given to the operating system."""
+        await asyncio.wait_for(self.waiting_queue.join(), PATIENCE)
+
+    async def acknowledged(self) -> None:
+        """Return when the server has acknowledged everything that was sent; for one that is `managed`."""
+        management = self.plugin["xep_0198"]
+        await self.written()
+        management.request_ack()
+        while management.unacked_queue:
+            await self.wait_until("stanza_acked", PATIENCE)
+
     async def hears(self) -> Any:
         """The next message."""
         return await asyncio.wait_for(self.heard.get(), PATIENCE)

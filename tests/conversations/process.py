@@ -127,6 +127,7 @@ class RunningServer(LoggedProcess):
         self.s2s_port = free_port()
         self.s2s_tls_port = free_port()
         self.config = folder / "xmppd.cfg"
+        self.said = ""  # by xmppctl, the last time
         self.write_config(extra, sections)
 
     def write_config(self, extra: str = "", sections: str = "[host:localhost]\n") -> None:
@@ -154,6 +155,7 @@ class RunningServer(LoggedProcess):
             [program("xmppctl"), "-c", str(self.config), *arguments],
             input=typed, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
+        self.said = done.stdout
         assert done.returncode == 0, done.stderr
         return done.stdout
 

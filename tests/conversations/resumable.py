@@ -157,10 +157,7 @@ class SlixmppClient(Client):
             yield [_described(result["forwarded"]["stanza"], result["id"]) for result in found]
 
     async def acknowledged(self) -> None:
-        await self._written()
-        self.sm.request_ack()
-        while self.sm.unacked_queue:
-            await self.person.wait_until("stanza_acked", PATIENCE)
+        await self.person.acknowledged()
 
     async def gone(self) -> None:
         await asyncio.wait_for(self.disconnected.wait(), PATIENCE)
@@ -196,8 +193,7 @@ class SlixmppClient(Client):
         await self.person.leaves()
 
     async def _written(self) -> None:
-        # slixmpp forgets what is still in this queue when the connection goes.
-        await asyncio.wait_for(self.person.waiting_queue.join(), PATIENCE)
+        await self.person.written()  # slixmpp forgets what it has not sent when the connection goes
 
     def quiet(self) -> bool:
         return self.heard.empty()

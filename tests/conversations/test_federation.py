@@ -33,9 +33,9 @@ def peer_of(land: Land, name: str, trusted: bool) -> Peer:
     return land.keep(FederatedProsody(land, trusted, bidi=name == "prosody-bidi"))
 
 
-async def pair(ours: OurServer, peer: Peer) -> tuple[Person, Person]:
+async def pair(ours: OurServer, peer: Peer | OurServer) -> tuple[Person, Person]:
     """Romeo here, Juliet there."""
-    romeo = await Person(ours, "romeo", "orchard", domain=OURS).arrives()
+    romeo = await Person(ours, "romeo", "orchard", domain=OURS, managed=True).arrives()
     juliet = await Person(peer, "juliet", "balcony", domain=peer.domain).arrives()
     return romeo, juliet
 
@@ -118,7 +118,7 @@ def test_people_of_two_servers(land: Land, name: str, trusted: bool) -> None:
         peer.stop()
         for number in range(5):
             romeo.send_message(juliet.boundjid.bare, f"meanwhile {number}", mtype="chat")
-        assert await romeo.plugin["xep_0199"].ping(OURS, timeout=PATIENCE)
+        await romeo.acknowledged()
         peer.start()
         juliet = await Person(peer, "juliet", "balcony", domain=peer.domain).arrives()
         assert [(await juliet.hears())["body"] for _ in range(5)] == [f"meanwhile {number}" for number in range(5)]
@@ -127,7 +127,7 @@ def test_people_of_two_servers(land: Land, name: str, trusted: bool) -> None:
         # So do we, at once, with what was acknowledged.
         for number in range(5):
             romeo.send_message(juliet.boundjid.bare, f"before the end {number}", mtype="chat")
-        assert await romeo.plugin["xep_0199"].ping(OURS, timeout=PATIENCE)
+        await romeo.acknowledged()
         assert ours.stop() == 0
         ours.start()
         heard = [(await juliet.hears())["body"] for _ in range(5)]
@@ -140,3 +140,61 @@ def test_people_of_two_servers(land: Land, name: str, trusted: bool) -> None:
 
     asyncio.run(play())
     assert "Traceback" not in ours.log()
+
+
+OTHER = "other.example"
+
+
+def test_two_of_ours_over_direct_tls_and_a_kill(land: Land) -> None:
+    """TLS comes first, both ways; what was acknowledged survives kill -9 of either side, and is heard once."""
+    ours = land.keep(OurServer(land, True, "s2s_secure_auth = yes", direct_tls=True))
+    theirs = land.keep(OurServer(land, True, "s2s_secure_auth = yes", direct_tls=True, domain=OTHER))
+    ours.user("romeo", domain=OURS)
+    theirs.user("juliet", domain=OTHER)
+    ours.start()
+    theirs.start()
+    tested = ours.xmppctl("s2s", "test", OTHER)
+    assert f"(direct TLS) of localhost: certificate: valid for {OTHER}" in tested
+
+    async def play() -> None:
+        romeo, juliet = await pair(ours, theirs)
+        await talk(romeo, juliet)
+        app = await AppServer(f"{APP}.{OTHER}", "secret", theirs.component_port).arrives()
+        gone = asyncio.ensure_future(app.wait_until("message", PATIENCE))
+        romeo.send_message(f"anybody@{APP}.{OTHER}", "for a component")
+        await gone
+        await app.leaves()
+
+        while "under way" in theirs.status():
+            """What is not acknowledged when a server dies is sent once more."""
+        theirs.kill()
+        for number in range(5):
+            romeo.send_message(f"juliet@{OTHER}", f"while she is away {number}", mtype="chat")
+        await romeo.acknowledged()
+        ours.kill()
+        ours.start()
+        theirs.start()
+        juliet = await Person(theirs, "juliet", "balcony", domain=OTHER).arrives()
+        heard = [(await juliet.hears())["body"] for _ in range(5)]
+        assert heard == [f"while she is away {number}" for number in range(5)]
+        romeo = await Person(ours, "romeo", "orchard", domain=OURS).arrives()
+        await talk(romeo, juliet)
+        assert romeo.heard.empty() and juliet.heard.empty()
+
+    asyncio.run(play())
+    assert "Traceback" not in ours.log() + theirs.log()
+
+
+def test_what_cannot_be_reached_says_why(land: Land) -> None:
+    ours = land.keep(OurServer(land, False, "s2s_secure_auth = yes")).start()
+    land.names.add("closed.example", 1)
+    theirs = land.keep(OurServer(land, False, domain=OTHER)).start()
+    for domain, why in (
+        ("nowhere.example", "nowhere.example has no address"),
+        ("closed.example", "Connection refused"),
+        (OTHER, f"{OTHER} needs a valid certificate: its certificate is not valid: self-signed certificate"),
+    ):
+        with pytest.raises(AssertionError):  # the exit status is 1
+            ours.xmppctl("s2s", "test", domain)
+        assert why in ours.said, ours.said
+    assert theirs.is_running()

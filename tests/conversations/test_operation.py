@@ -74,13 +74,13 @@ def test_it_runs_in_the_background_and_beside_another_from_one_folder(make_serve
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("c2s_prots = 1", r"xmppd.cfg:9: unknown option 'c2s_prots' in \[xmppd\]; did you mean 'c2s_ports'"),
-        ("c2s_timeout = soon", r"xmppd.cfg:9: c2s_timeout: 'soon' .*accepted: a duration"),
+        ("c2s_prots = 1", r"xmppd.cfg:11: unknown option 'c2s_prots' in \[xmppd\]; did you mean 'c2s_ports'"),
+        ("c2s_timeout = soon", r"xmppd.cfg:11: c2s_timeout: 'soon' .*accepted: a duration"),
         ("storage = mysql://x/y", r"storage"),
-        ("modules_enabled = archive_of_everything", r"xmppd.cfg:9: modules_enabled: .*no module 'archive_of"),
-        ("[hosts:example.org]", r"xmppd.cfg:9: unknown section"),
-        ("nonsense", r"xmppd.cfg:9"),
-        ("proxy_protocol_ports = 1", r"xmppd.cfg:9: proxy_protocol_ports: 1 has to be in c2s_ports or c2s_direct_tls"),
+        ("modules_enabled = archive_of_everything", r"xmppd.cfg:11: modules_enabled: .*no module 'archive_of"),
+        ("[hosts:example.org]", r"xmppd.cfg:11: unknown section"),
+        ("nonsense", r"xmppd.cfg:11"),
+        ("proxy_protocol_ports = 1", r"xmppd.cfg:11: proxy_protocol_ports: 1 has to be in c2s_ports or c2s_direct_tls"),
     ],
 )
 def test_a_wrong_line_is_named(make_server: Make, line: str, complaint: str) -> None:

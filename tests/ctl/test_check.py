@@ -174,3 +174,9 @@ def test_check_knows_the_ports_of_the_running_server(
     assert done.status == 0, done.out
     assert f"ok     127.0.0.1 port {free_port} is held by the running server" in done.out
     assert f"the server is running; it answers on {admin.path}" in done.out
+
+
+def test_authorities_that_cannot_be_read(config_path: Path) -> None:
+    config_path.write_text(config_path.read_text().replace("[xmppd]\n", "[xmppd]\ns2s_ca_file = none.pem\n", 1))
+    status, found = check(config_path)
+    assert status == 1 and "s2s_ca_file" in found and "none.pem" in found

@@ -23,6 +23,8 @@ from xmppd.ctl.commands import CommandError
 from xmppd.net.certificates import CertificateError, Certificates
 from xmppd.net.component import ComponentService
 from xmppd.net.listeners import PortUnusable, bind
+from xmppd.net.s2s.options import CA_FILE
+from xmppd.net.s2s.trust import Trust
 from xmppd.storage import Store
 from xmppd.storage import inspect as store_inspection
 
@@ -49,6 +51,7 @@ def check(path: Path) -> list[Finding]:
         Finding("ok", f"{path}: the configuration is valid; hosts: {', '.join(config.hosts)}"),
         *(Finding("note", warning) for warning in config.warnings),
         *_certificates(config),
+        *_authorities(config),
         *_ports_and_store(config),
     ]
 
@@ -78,6 +81,13 @@ def _certificates(config: Config) -> Iterator[Finding]:
             yield Finding("error", f"{domain}: {error}")
             continue
         yield from _certificate(domain, files[0], certificate)
+
+
+def _authorities(config: Config) -> Iterator[Finding]:
+    try:
+        Trust(config.server[CA_FILE], time.time)
+    except OSError as error:
+        yield Finding("error", str(config.server.error(CA_FILE, str(error))))
 
 
 def _no_certificate(folder: Path, domain: str) -> Finding:

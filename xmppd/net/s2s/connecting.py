@@ -40,7 +40,11 @@ class Endpoint:
 
 
 class Unreachable(Exception):
-    """No connection could be had; says why."""
+    """No connection could be had; says why. `nowhere`: DNS has answered, and there is no address."""
+
+    def __init__(self, text: str, nowhere: bool = False) -> None:
+        super().__init__(text)
+        self.nowhere = nowhere
 
 
 class Network(Protocol):
@@ -88,18 +92,23 @@ class Internet:
     ) -> tuple[ServerTransport, Endpoint]:
         """See `Network`."""
         wrong: list[str] = []
+        nowhere = True
 
         def said(text: str) -> None:
             wrong.append(text)
             note(text)
 
         async def reach(target: Target) -> tuple[socket.socket, Endpoint]:
+            nonlocal nowhere
             try:
                 addresses = await self._addresses(target.host)
             except LookupFailed as error:
+                nowhere = False
                 said(f"{target.host}: {error}")
                 raise
-            if not addresses:
+            if addresses:
+                nowhere = False
+            else:
                 said(f"{target.host} has no address")
             endpoints = [Endpoint(target, address) for address in addresses]
             attempts = [partial(self._try, each, said) for each in endpoints if each not in tried]
@@ -110,7 +119,7 @@ class Internet:
         try:
             sock, endpoint = await race(lanes, self._reactor, STAGGER)
         except (LookupFailed, OSError):
-            raise Unreachable("; ".join(wrong) or "there is no address left") from None
+            raise Unreachable("; ".join(wrong) or "there is no address left", nowhere) from None
         tune(sock)
         note(f"{endpoint}: connected")
         settings = self._settings

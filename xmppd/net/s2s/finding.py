@@ -17,6 +17,7 @@ from twisted.names import client, dns, error, hosts, resolve
 from twisted.python.failure import Failure
 
 from xmppd.core.clock import Clock
+from xmppd.net.s2s.datagrams import QuietReactor
 from xmppd.net.s2s.failed import not_found, unreachable
 from xmppd.net.s2s.options import Target
 from xmppd.wire.jid import ascii_domain
@@ -60,9 +61,9 @@ class Names:
         self._timeout = timeout
         asked: Any
         if servers:
-            asked = client.Resolver(servers=list(servers), timeout=(1, 3, 5), reactor=reactor)
+            asked = client.Resolver(servers=list(servers), timeout=(1, 3, 5), reactor=QuietReactor(reactor))
         else:
-            asked = client.Resolver(resolv="/etc/resolv.conf", timeout=(1, 3, 5), reactor=reactor)
+            asked = client.Resolver(resolv="/etc/resolv.conf", timeout=(1, 3, 5), reactor=QuietReactor(reactor))
         self._resolver: Any = asked
         self._with_hosts: Any = resolve.ResolverChain([hosts.Resolver(), asked])
 

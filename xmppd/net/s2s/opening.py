@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from xmppd.core.peers import network
 from xmppd.net.s2s import options
 from xmppd.net.s2s.connecting import Unreachable
-from xmppd.net.s2s.failed import Failed, unreachable
+from xmppd.net.s2s.failed import Failed, not_found, unreachable
 from xmppd.net.s2s.link import Link
 from xmppd.net.s2s.options import is_blocked
 from xmppd.net.s2s.outgoing import OutgoingStream
@@ -156,7 +156,8 @@ class Opening:
                 try:
                     transport, endpoint = await self._federation.network.connect(group, tried, note)
                 except Unreachable as error:
-                    failure = failure or unreachable(f"no address answers: {error}")
+                    text = f"{remote} has no XMPP server that answers: {error}"
+                    failure = failure or (not_found(text) if error.nowhere else unreachable(text))
                     break
                 tried |= {endpoint}
                 stream = OutgoingStream(self._federation, transport, local, remote, endpoint, note)
