@@ -341,13 +341,33 @@ def test_a_peer_that_is_silent_at_each_step_is_given_up() -> None:
         assert not road.globe.federations[HERE].opening.is_busy and not road.world.server.tasks.busy
 
 
-def test_a_peer_that_closes_at_each_step_is_tried_again_more_and_more_slowly() -> None:
+@pytest.mark.parametrize("how", ["breaks", "closes", "fails"])
+@pytest.mark.parametrize("step", range(5))
+def test_a_peer_that_goes_at_each_step_is_tried_again_more_and_more_slowly(step: int, how: str) -> None:
     road = Road()
     times = []
     for _ in range(60):
-        if not road.there.wire.closed:
+        there = road.there
+        if not there.wire.closed:
             times.append(road.world.clock.seconds())
-            road.there.wire.breaks()
+            if step == 1:
+                there.answers_header(THERE, features=f"<starttls {TLS}/>")
+            elif step == 2:
+                there.answers_header(THERE, features=f"<starttls {TLS}/>")
+                there.sends(f"<proceed {TLS}/>")
+            elif step == 3:
+                there.secures(THERE, EXTERNAL)
+            elif step == 4:
+                there.secures(THERE, DIALBACK_FEATURE + SM)
+                there.accepts_key(THERE, HERE)
+            if how == "breaks" or step in (0, 2):
+                there.wire.breaks()
+            elif how == "closes":
+                there.sends("</stream:stream>")
+            else:
+                error = "<policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+                there.sends(f"<stream:error>{error}</stream:error></stream:stream>")
+            assert there.wire.closed
         road.world.advance(1)
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses == sorted(pauses) and len(times) <= 8

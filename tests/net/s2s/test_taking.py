@@ -148,6 +148,26 @@ def test_one_address_has_only_so_many_streams_that_are_not_proven() -> None:
     third.receives_stream_error("policy-violation")
 
 
+def test_who_comes_again_and_again_leaves_nothing_behind() -> None:
+    town = Town()
+    for number in range(300):
+        peer = town.peer(certificates=[THERE])
+        if number % 3 == 0:
+            peer.opens(HERE)
+        else:
+            peer.logs_in(HERE, bidi=number % 2 == 0)
+        if number % 5 == 0:
+            peer.sends("</stream:stream>")
+        peer.wire.breaks()
+        town.world.settle()
+    federation = town.globe.federations[HERE]
+    town.world.advance(31)
+    assert not federation.streams and not federation._carriers and not town.world.server.tasks.busy
+    assert not federation.addresses._streams
+    town.proven().sends(HELLO)
+    assert town.romeo.takes() is not None
+
+
 @pytest.mark.parametrize("proven", [True, False])
 def test_what_is_too_large_ends_the_stream(proven: bool) -> None:
     town = Town("s2s_stanza_size_limit = 20000")

@@ -160,7 +160,7 @@ async def find(
     if domain in configured:
         note(f"{domain} is in s2s_hosts: {', '.join(map(str, configured[domain]))}")
         return [list(configured[domain])]
-    address = _literal(domain)
+    address = literal(domain)
     if address is not None:
         note(f"{domain} is an address: port {PORT}")
         return [[Target(address, PORT)]]
@@ -196,8 +196,8 @@ def _told(answer: list[Srv] | LookupFailed) -> str:
     return ", ".join(shown) or "none"
 
 
-def _literal(domain: str) -> str | None:
-    """The address that a domainpart is, None where it is a name."""
+def literal(domain: str) -> str | None:
+    """The IP address that a domainpart is, None where it is a name."""
     try:
         return str(ipaddress.ip_address(domain.removeprefix("[").removesuffix("]")))
     except ValueError:

@@ -12,6 +12,7 @@ from twisted.words.xish import domish
 from xmppd.net.header import header_bytes
 from xmppd.net.s2s.connecting import Endpoint
 from xmppd.net.s2s.failed import Failed, not_found, unreachable
+from xmppd.net.s2s.finding import literal
 from xmppd.net.s2s.options import REQUIRE_ENCRYPTION, needs_certificate
 from xmppd.net.s2s.stream import ServerStream, limits_element, max_bytes_of, stream_error_of
 from xmppd.net.transport import ServerTransport
@@ -118,7 +119,11 @@ class OutgoingStream(ServerStream):
         """Begin, with TLS where that comes first."""
         self.transport.start(self)
         if self.endpoint.target.direct_tls:
-            self.transport.start_tls(self.federation.context(self.local), ascii_domain(self.remote), ALPN)
+            self._start_tls(ALPN)
+
+    def _start_tls(self, alpn: bytes = b"") -> None:
+        name = ascii_domain(self.remote) if literal(self.remote) is None else ""  # RFC 6066 section 3: no addresses
+        self.transport.start_tls(self.federation.context(self.local), name, alpn)
 
     def secured(self) -> None:
         """TLS is there: a new stream begins."""
@@ -146,7 +151,7 @@ class OutgoingStream(ServerStream):
                 if not self.nothing_follows:
                     raise self._broken("something follows <proceed/>")
                 self.restart(self._limits)
-                self.transport.start_tls(self.federation.context(self.local), ascii_domain(self.remote))
+                self._start_tls()
                 await self._secured()
                 await self._open_stream()
             elif settings[REQUIRE_ENCRYPTION]:
