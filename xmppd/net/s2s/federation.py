@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -212,6 +212,7 @@ class Federation:
             link.failed(failure)
         else:
             link.go_on()
+
     # ---- streams that others open
 
     def accepted(self, sock: socket.socket, peer: str) -> None:
@@ -333,6 +334,8 @@ class Federation:
                 continue
         if timer.active():
             timer.cancel()
-        for stream in open_ones:
-            await stream.say_goodbye()
-            stream.end(StreamError("system-shutdown", "the server is going down"))
+        await gatherResults([Deferred.fromCoroutine(self._close(stream)) for stream in open_ones])
+
+    async def _close(self, stream: ServerStream) -> None:
+        await stream.say_goodbye()
+        stream.end(StreamError("system-shutdown", "the server is going down"))

@@ -110,7 +110,7 @@ class IncomingStream(ServerStream):
         if federation.uses_bidi and not self.proven:
             features.append(_BIDI)
         # Behind dialback there are no other features: what holds then is told before.
-        limits = self.roomy_limits() if self._may_authenticate() else self._parser.limits
+        limits = self.federation.stream_limits if self._may_authenticate() else self._parser.limits
         features.append(limits_element(federation, limits.bytes))
         return tag("stream:features", None, *features)
 
@@ -162,7 +162,7 @@ class IncomingStream(ServerStream):
             self.prove(self.remote, self.local, "certificate")
             if follows:
                 raise StreamError("not-authorized", "a new stream header has to follow")
-            self.restart(self.roomy_limits())
+            self.restart(self.federation.stream_limits)
             self._opened = False
             return
         self.write(tag("failure", {"xmlns": ns.SASL}, tag(condition)))

@@ -6,7 +6,6 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from xmppd.config import Boolean, Duration, Integer, Kind, ListOf, Option, PathOf, Ports, Scope, Settings, Size
@@ -176,7 +175,8 @@ MAX_TOTAL_QUEUE = Option(
 )  # fmt: skip
 MAX_CONNECTING = Option(
     "s2s_max_connecting", Integer(minimum=1), "100",
-    "How many other servers may be looked up and connected to at once; what is for more of them waits.", scope=SERVER,
+    "How many other servers may be looked up and connected to at once; what is for more of them waits.",
+    scope=SERVER, live=False,
 )  # fmt: skip
 MAX_LINKS = Option(
     "s2s_max_domains", Integer(minimum=1), "10000",
@@ -202,11 +202,6 @@ OPTIONS: tuple[Option[Any], ...] = (
     ACK_TIMEOUT, RATE, BURST, STANZA_SIZE_LIMIT, MAX_QUEUE, MAX_TOTAL_QUEUE, MAX_CONNECTING, MAX_LINKS, MAX_PAIRS,
     MAX_VERIFYING, BIDI, SMACKS,
 )  # fmt: skip
-
-
-def ca_file(settings: Settings) -> Path | None:
-    """The file with the authorities, None for those of the system."""
-    return settings[CA_FILE]
 
 
 def is_listed(domain: str, listed: tuple[str, ...]) -> bool:

@@ -14,10 +14,9 @@ from twisted.logger import Logger
 
 from xmppd.core.clock import Timer
 from xmppd.core.iq import check_iq
-from xmppd.net.limits import after_login
 from xmppd.net.pace import Pace
 from xmppd.net.s2s.dialback import Dialback
-from xmppd.net.s2s.options import BURST, RATE, is_blocked, stanza_limits
+from xmppd.net.s2s.options import BURST, RATE, is_blocked
 from xmppd.net.s2s.sending import Sending
 from xmppd.net.transport import ServerTransport
 from xmppd.storage import StorageError
@@ -171,11 +170,6 @@ class ServerStream:
         """Whether nothing came behind what is being handled."""
         return not self._events and not self._parser.unfinished
 
-    def roomy_limits(self) -> Limits:
-        """What an authenticated peer may send."""
-        settings = self.federation.settings
-        return stanza_limits(settings, after_login(settings))
-
     @property
     def is_over(self) -> bool:
         """Whether nothing more can be sent."""
@@ -192,7 +186,7 @@ class ServerStream:
         """The peer is the server of `remote`: its stanzas to `local` are taken."""
         self.proven.add((remote, local))
         self.how[remote, local] = how
-        self._parser.limits = self.roomy_limits()
+        self._parser.limits = self.federation.stream_limits
         self.log.info(
             "{session}: {remote} is proven for {local}, by {how}, from {peer}, {tls}",
             session=self.id[:8], remote=remote, local=local, how=how, peer=self.transport.peer,
