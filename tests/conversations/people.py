@@ -58,8 +58,10 @@ class Person(ClientXMPP):  # type: ignore[misc]
         await asyncio.wait_for(self.waiting_queue.join(), PATIENCE)
 
     async def acknowledged(self) -> None:
-        """Return when the server has acknowledged everything that was sent; for one that is `managed`."""
+        """Acknowledge what has come, and return when the server has acknowledged everything that was sent; for one
+        that is `managed`."""
         management = self.plugin["xep_0198"]
+        management.send_ack()
         await self.written()
         management.request_ack()
         while management.unacked_queue:

@@ -52,6 +52,10 @@ class Pipe(Wire):
         self.wants_tls = False
         self.lost = False
 
+    @property
+    def outstanding(self) -> int:
+        return self.unsent
+
     def write(self, data: bytes) -> None:
         if not self.closed:
             super().write(data)

@@ -7,7 +7,10 @@ OpenSSL reads and writes it by itself, and what one turn of the reactor has for 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -239,6 +242,17 @@ class Connection:
                 self.connectionLost(Failure(reason))
 
     # ---- writing
+
+    @property
+    def outstanding(self) -> int:
+        """How many bytes the peer's kernel has not acknowledged, those that have not left among them; about."""
+        if self._lost or not hasattr(termios, "TIOCOUTQ"):
+            return self.unsent
+        try:
+            answer = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return self.unsent
+        return self.unsent + int.from_bytes(answer, sys.byteorder)
 
     def write(self, data: bytes) -> None:
         """Send `data` at the end of this turn of the reactor, behind what was written before."""

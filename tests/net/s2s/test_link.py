@@ -61,6 +61,7 @@ def test_what_has_arrived_is_not_kept(smacks: bool) -> None:
     land = Land(smacks=smacks)
     land.says("1", "2")
     assert land.hears() == ["1", "2"]
+    land.passes(0 if smacks else 3)
     assert land.kept() == 0
     assert all(link.size == 0 for link in land.globe.federations[HERE].links.values())
 
@@ -77,6 +78,21 @@ def test_while_there_is_no_stream_it_is_kept_and_then_it_is_sent_in_order() -> N
     assert land.hears() == ["1", "2", "3", "4"]
     assert land.kept() == 0
     land.romeo.receives_nothing()
+
+
+def test_without_acknowledgements_what_the_network_has_not_taken_does_not_count_as_arrived() -> None:
+    land = Land(smacks=False)
+    land.says("0")
+    land.hears()
+    land.passes(3)
+    pipe = land.globe.pipes[-1]
+    pipe.stuck = True
+    land.says("1")
+    land.passes(10)
+    assert land.kept() == 1
+    pipe.reads_again()
+    land.passes(1)
+    assert land.kept() == 0
 
 
 def test_a_late_message_says_so() -> None:

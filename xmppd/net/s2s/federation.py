@@ -42,6 +42,7 @@ from xmppd.wire.stanza import Stanza
 from xmppd.wire.stored import read_stored
 
 SWEEP_SECONDS = 1.0
+SETTLE_SECONDS = 0.1  # between two looks at what has arrived, while the server stops
 PAGE = 500  # stanzas that are read from the store at a time
 
 Pair = tuple[str, str]
@@ -266,11 +267,6 @@ class Federation:
                 mine = [item for item in items if item.link is link]
                 link.closed(stream, mine, carriers[0] if carriers else None)
 
-    def not_sent(self, stream: ServerStream, items: list[Item]) -> None:
-        """What a stream that is over still wanted to send has not left."""
-        for link in {id(item.link): item.link for item in items}.values():
-            link.closed(stream, [item for item in items if item.link is link], link.stream)
-
     def gone(self, stream: ServerStream) -> None:
         """A stream has lost its connection."""
         self.streams.discard(stream)
@@ -288,7 +284,7 @@ class Federation:
                 link.go_on()
         idle, acknowledging = self.settings[options.IDLE_TIMEOUT], self.settings[options.ACK_TIMEOUT]
         for stream in list(self.streams):
-            stream.sending.ask_again()
+            stream.sending.settle()
             owed = stream.sending.owed_since
             if owed is not None and now - owed >= acknowledging:
                 stream.transport.abort("it has acknowledged nothing for too long")
@@ -326,6 +322,13 @@ class Federation:
             for each in arriving:
                 each.cancel()
 
+        def settle() -> None:
+            for stream in open_ones:
+                stream.sending.settle(0.0)  # who goes in order need not wait for others to do
+
+        settling = LoopingCall(settle)
+        settling.clock = self.clock  # type: ignore[assignment]
+        settling.start(SETTLE_SECONDS)
         timer = self.clock.callLater(seconds, give_up)
         for each in arriving:
             try:
@@ -334,6 +337,7 @@ class Federation:
                 continue
         if timer.active():
             timer.cancel()
+        settling.stop()
         await gatherResults([Deferred.fromCoroutine(self._close(stream)) for stream in open_ones])
 
     async def _close(self, stream: ServerStream) -> None:

@@ -1,8 +1,12 @@
-"""Stanzas that a stream has sent, and whether the other server has them: by its acknowledgements (XEP-0198), or else
-when they have left for the network."""
+"""Stanzas that a stream has sent, and whether the other server has them.
+
+It says so itself where it acknowledges (XEP-0198). Where it does not, they count as arrived once its kernel has them
+and the stream has lived on for a while: a server that ends may not have looked at what came last.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,26 +21,26 @@ from xmppd.wire.sm import Machine
 if TYPE_CHECKING:
     from xmppd.core.clock import Clock
     from xmppd.net.s2s.link import Item
-    from xmppd.net.transport import Transport
+    from xmppd.net.transport import ServerTransport
 
 LATE_MS = 1000  # how long a stanza may have waited without its recipient being told (XEP-0203)
+SETTLE_SECONDS = 2.0  # how long a stream lives on before what it does not acknowledge counts as arrived
 
 
 class Sending:
     """What one stream has sent. `max_bytes` is the largest stanza that the peer takes, 0 where it has not said
     (XEP-0478). `machine` counts for both directions, once `enable` was called."""
 
-    def __init__(self, transport: Transport, clock: Clock, now_ms: Callable[[], int]) -> None:
+    def __init__(self, transport: ServerTransport, clock: Clock, now_ms: Callable[[], int]) -> None:
         self.max_bytes = 0
         self.machine: Machine[Item] | None = None
         self._transport = transport
         self._clock = clock
         self._now_ms = now_ms
-        self._undrained: list[Item] = []
-        self._drain_asked = False
+        self._written = 0  # bytes of stanzas
+        self._settling: deque[tuple[int, Item]] = deque()  # each with what was written up to its end
         self._ask_soon = False
         self._over = False
-        self._lost: Callable[[list[Item]], None] | None = None
         self._all_arrived: list[Deferred[None]] = []
 
     def enable(self) -> Machine[Item]:
@@ -56,25 +60,26 @@ class Sending:
             return
         self._transport.write(data)
         if self.machine is None:
-            self._undrained.append(item)
-            if not self._drain_asked:
-                self._drain_asked = True
-                self._transport.when_drained(self._drained)
+            self._written += len(data)
+            self._settling.append((self._written, item))
             return
         self.machine.push(item)
         self.machine.was_sent(self._clock.seconds())
         self._ask()
 
-    def _drained(self, well: bool) -> None:
-        self._drain_asked = False
-        items: list[Item] = []
-        if well or self._lost is not None:
-            items, self._undrained = self._undrained, []
-        if well:
-            _arrived(items)
-            self._tell()
-        elif self._lost is not None:
-            self._lost(items)
+    def settle(self, seconds: float = SETTLE_SECONDS) -> None:
+        """Some time has passed: ask again, and see what has arrived that was sent so many seconds ago."""
+        self._ask()
+        if not self._settling or self._over:
+            return
+        # Under TLS more bytes are on their way than were written, so nothing counts too early.
+        there = self._written - self._transport.outstanding
+        latest = self._clock.seconds() - seconds
+        arrived: list[Item] = []
+        while self._settling and self._settling[0][0] <= there and (self._settling[0][1].sent_at or 0.0) <= latest:
+            arrived.append(self._settling.popleft()[1])
+        _arrived(arrived)
+        self._tell()
 
     def _ask(self) -> None:
         """Ask for an acknowledgement behind what this turn sends; one question at a time."""
@@ -117,24 +122,16 @@ class Sending:
         """Since when the oldest stanza is not acknowledged, by the clock."""
         return self.machine.items[0].sent_at if self.machine is not None and self.machine.items else None
 
-    def ask_again(self) -> None:
-        """Some time has passed."""
-        self._ask()
-
     @property
     def unconfirmed(self) -> int:
         """How many stanzas are not known to have arrived."""
-        return len(self._undrained) + (len(self.machine.items) if self.machine is not None else 0)
+        return len(self._settling) + (len(self.machine.items) if self.machine is not None else 0)
 
-    def end(self, lost: Callable[[list[Item]], None] | None) -> list[Item]:
-        """The stream is over: what is not known to have arrived, in order. What still leaves for the network is not
-        among it where `lost` is given, which is told should it not."""
+    def end(self) -> list[Item]:
+        """The stream is over: what is not known to have arrived, in order."""
         self._over = True
-        items: list[Item] = []
-        if lost is None or not self._drain_asked:
-            items, self._undrained = self._undrained, []
-        else:
-            self._lost = lost
+        items = [item for _, item in self._settling]
+        self._settling.clear()
         if self.machine is not None:
             items += self.machine.items
             self.machine = None

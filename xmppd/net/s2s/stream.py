@@ -341,7 +341,7 @@ class ServerStream:
         if error is None and self.proven and not self.is_managed and not why:
             # What is on its way from the peer would be lost. It ends its half when it has read the end of ours
             # (section 4.4); one that counts sends again what we have not acknowledged.
-            self._let_go()
+            self.federation.ended(self, self.sending.end())
             self._linger = self.federation.clock.callLater(LINGER_SECONDS, self._close, reason)
         else:
             self._close(reason)
@@ -367,14 +367,7 @@ class ServerStream:
         )  # fmt: skip
         self.dialback.stop(reason)
         self._stopped(reason)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Nothing more is sent here: the links go on elsewhere, also with what does not leave for the network."""
-        if self._lost:
-            self.federation.ended(self, self.sending.end(None))
-        else:
-            self.federation.ended(self, self.sending.end(lambda items: self.federation.not_sent(self, items)))
+        self.federation.ended(self, self.sending.end())
 
     def _stopped(self, reason: str) -> None:
         """What else is to be done when the stream is over."""
