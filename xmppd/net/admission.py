@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+from OpenSSL import SSL
 
 from xmppd.config import Option, Settings
-from xmppd.net.addresses import MAX_UNAUTHENTICATED, Addresses
+from xmppd.net.addresses import MAX_UNAUTHENTICATED, TOO_MANY, Addresses
+from xmppd.net.connection import Connection, Receiver
 from xmppd.net.limits import C2S_TIMEOUT
+from xmppd.wire.errors import StreamError
+
+
+class Admitted(Receiver, Protocol):
+    """A stream that somebody has opened."""
+
+    @property
+    def admitted(self) -> bool:
+        """Whether its address may have one more stream that is not authenticated."""
+
+    def end(self, error: StreamError | None) -> None:
+        """Close the stream."""
+
+
+def begin(connection: Connection, stream: Admitted, tls: Callable[[], SSL.Context] | None = None) -> None:
+    """Start a stream on a connection that was accepted, with a context of `tls` where TLS comes first; a stream that
+    has no place among those of its address is sent away."""
+    connection.start(stream)
+    if stream.admitted:
+        if tls is not None:
+            connection.start_tls(tls())
+    elif tls is not None:
+        connection.abort(TOO_MANY)
+    else:
+        stream.end(StreamError("policy-violation", TOO_MANY))
 
 
 class Admission:

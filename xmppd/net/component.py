@@ -22,7 +22,7 @@ from xmppd.config import Choice, Option, Ports, Scope, Settings, Size, Text
 from xmppd.core.iq import check_iq
 from xmppd.core.server import Server
 from xmppd.net.addresses import TOO_MANY, Addresses
-from xmppd.net.admission import Admission
+from xmppd.net.admission import Admission, begin
 from xmppd.net.connection import Connection, Flusher
 from xmppd.net.header import header_bytes
 from xmppd.net.limits import after_login
@@ -354,10 +354,7 @@ class ComponentService:
         connection = Connection(
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
-        stream = self.stream(connection)
-        connection.start(stream)
-        if not stream.admitted:
-            stream.end(StreamError("policy-violation", TOO_MANY))
+        begin(connection, self.stream(connection))
 
     def stream(self, transport: Transport) -> ComponentStream:
         """A new stream over `transport`."""

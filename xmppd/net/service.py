@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,8 @@ from xmppd.core.accounts import Account
 from xmppd.core.bus import Stage
 from xmppd.core.events import AccountRemoved, ClientRevoked, PasswordChanged
 from xmppd.core.server import Server
-from xmppd.net.addresses import TOO_MANY, Addresses
+from xmppd.net.addresses import Addresses
+from xmppd.net.admission import begin
 from xmppd.net.c2s import ClientStream
 from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
@@ -80,13 +82,8 @@ class ClientService:
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
         stream = self.stream(connection, TLS_FIRST if direct_tls else TCP)
-        connection.start(stream)
-        if not stream.admitted and direct_tls:
-            connection.abort(TOO_MANY)
-        elif not stream.admitted:
-            stream.end(StreamError("policy-violation", TOO_MANY))
-        elif direct_tls:
-            connection.start_tls(self.certificates.context(next(iter(self.server.hosts))))
+        first = partial(self.certificates.context, next(iter(self.server.hosts)))
+        begin(connection, stream, first if direct_tls else None)
 
     def stream(self, transport: Transport, framing: Framing) -> ClientStream:
         """A new stream over `transport`."""

@@ -12,6 +12,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -20,7 +21,8 @@ from twisted.logger import Logger
 
 from xmppd.config import Settings
 from xmppd.core.server import Server
-from xmppd.net.addresses import TOO_MANY, Addresses
+from xmppd.net.addresses import Addresses
+from xmppd.net.admission import begin
 from xmppd.net.certificates import Certificates
 from xmppd.net.connection import Connection, Flusher
 from xmppd.net.limits import after_login
@@ -229,14 +231,8 @@ class Federation:
         connection = Connection(
             self._reactor, self._flusher, sock, peer, settings[C2S_MAX_UNSENT], settings[C2S_WRITE_TIMEOUT]
         )
-        stream = self.stream(connection)
-        connection.start(stream)
-        if not stream.admitted and direct_tls:
-            connection.abort(TOO_MANY)
-        elif not stream.admitted:
-            stream.end(StreamError("policy-violation", TOO_MANY))
-        elif direct_tls:
-            connection.start_tls(self.context(next(iter(self.server.hosts))))
+        first = partial(self.context, next(iter(self.server.hosts)))
+        begin(connection, self.stream(connection), first if direct_tls else None)
 
     def stream(self, transport: ServerTransport) -> IncomingStream:
         """A new stream of another server over `transport`."""
