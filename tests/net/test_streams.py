@@ -26,12 +26,14 @@ TWO_HOSTS = "[host:example.org]\n[host:example.net]\n"
 
 
 def features(player: Player) -> list[str]:
-    """The names of the features that are announced next, with the SASL mechanisms and binding types."""
+    """The names of the features that are announced next, with the SASL mechanisms and binding types; limits, which are
+    always there where something may be sent, are left out."""
     element = player.takes()
     assert element.tag == f"{{{STREAM}}}features"
     names: list[str] = []
     for feature in element:
-        names.append(feature.tag.rpartition("}")[2])
+        if feature.tag != f"{LIMITS}limits":
+            names.append(feature.tag.rpartition("}")[2])
         if feature.tag == f"{{{SASL}}}mechanisms":
             names += [mechanism.text or "" for mechanism in feature]
         if feature.tag == "{urn:xmpp:sasl-cb:0}sasl-channel-binding":
@@ -41,6 +43,7 @@ def features(player: Player) -> list[str]:
     return names
 
 
+LIMITS = "{urn:xmpp:stream-limits:0}"
 SCRAM = ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"]
 PLUS = ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"]
 TYPES = ["sasl-channel-binding", "tls-exporter", "tls-server-end-point"]
@@ -105,6 +108,21 @@ def test_features_after_authentication(config: str, secure: bool) -> None:
     names = features(player)
     assert {"bind", "session", "ver", "sub"} <= set(names)
     assert not {"starttls", "mechanisms", "sasl-channel-binding", "register"} & set(names)
+
+
+def test_limits_are_told_before_and_after_authentication() -> None:
+    """XEP-0478 section 3."""
+    player = World("stanza_size_limit = 20k").connect()
+    player.world.account("romeo@example.org")
+    sizes = []
+    for said in (plain(), ""):
+        player.opens()
+        player.receives_header()
+        sizes.append(player.takes().findtext(f"{LIMITS}limits/{LIMITS}max-bytes"))
+        if said:
+            player.sends(said)
+            player.takes()
+    assert sizes == ["10000", "20480"]
 
 
 def test_nothing_but_tls_is_offered_before_tls() -> None:

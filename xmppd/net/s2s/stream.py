@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from xmppd.core.clock import Timer
 from xmppd.core.iq import check_iq
+from xmppd.net.features import limits
 from xmppd.net.pace import Pace
 from xmppd.net.s2s.dialback import Dialback
 from xmppd.net.s2s.options import BURST, RATE, is_blocked
@@ -27,7 +28,6 @@ from xmppd.wire.jid import InvalidJID, parse
 from xmppd.wire.parser import Event, Limits, StreamHeader, StreamParser
 from xmppd.wire.sm import HandledCountTooHigh
 from xmppd.wire.stanza import Stanza
-from xmppd.wire.xml import tag
 
 if TYPE_CHECKING:
     from xmppd.net.s2s.federation import Federation
@@ -375,16 +375,13 @@ class ServerStream:
 
 def limits_element(federation: Federation, size: int) -> bytes:
     """What we tell of our limits (XEP-0478)."""
-    return tag(
-        "limits", {"xmlns": ns.STREAM_LIMITS},
-        tag("max-bytes", None, str(size)), tag("idle-seconds", None, str(int(federation.idle_seconds))),
-    )  # fmt: skip
+    return limits(size, int(federation.idle_seconds))
 
 
 def max_bytes_of(parent: Any) -> int:
     """The ``<max-bytes/>`` of the ``<limits/>`` in an element, 0 where it does not say."""
-    for limits in parent.elements(ns.STREAM_LIMITS, "limits"):
-        for size in limits.elements(ns.STREAM_LIMITS, "max-bytes"):
+    for told in parent.elements(ns.STREAM_LIMITS, "limits"):
+        for size in told.elements(ns.STREAM_LIMITS, "max-bytes"):
             text = str(size).strip()
             if text.isascii() and text.isdigit() and len(text) < 12:
                 return int(text)
