@@ -141,7 +141,10 @@ def test_people_of_two_servers(land: Land, name: str, trusted: bool) -> None:
             assert person.heard.empty()
             await person.leaves()
 
-    asyncio.run(play())
+    try:
+        asyncio.run(play())
+    finally:
+        print(ours.log())
     assert "Traceback" not in ours.log()
 
 

@@ -208,7 +208,7 @@ def test_a_server_that_says_so_at_once() -> None:
         "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='1'>"
         "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
     )
-    road.bounced("remote-server-not-found")
+    road.waits_then_bounced("remote-server-not-found")
 
 
 @pytest.mark.parametrize("kind", ["iq", "presence", "message"])

@@ -11,7 +11,7 @@ from twisted.words.xish import domish
 
 from xmppd.net.header import header_bytes
 from xmppd.net.s2s.connecting import Endpoint
-from xmppd.net.s2s.failed import Failed, not_found, unreachable
+from xmppd.net.s2s.failed import Failed, unreachable
 from xmppd.net.s2s.finding import literal
 from xmppd.net.s2s.options import REQUIRE_ENCRYPTION, needs_certificate
 from xmppd.net.s2s.stream import ServerStream, limits_element, max_bytes_of, stream_error_of
@@ -95,7 +95,9 @@ class OutgoingStream(ServerStream):
             if event is not None:
                 return event
         if self._why.startswith("host-unknown"):
-            raise not_found(f"{self.remote} is not served there ({self.transport.peer}): {self._why}")
+            # DNS says that it is served there, so perhaps it is only starting.
+            text = f"{self.remote} is not served there ({self.transport.peer}): {self._why}"
+            raise Failed("remote-server-not-found", text)
         raise unreachable(f"the stream was closed: {self._why}")
 
     async def _stanza(self) -> Stanza:
