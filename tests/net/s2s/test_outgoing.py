@@ -201,14 +201,22 @@ def test_a_server_that_does_not_know_the_domain() -> None:
     road.waits_then_bounced()
 
 
-def test_a_server_that_says_so_at_once() -> None:
-    road = Road()
-    road.world.settle()
-    road.there.sends(
-        "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='1'>"
-        "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
-    )
-    road.waits_then_bounced("remote-server-not-found")
+def test_a_server_that_says_so_at_once_may_only_be_starting() -> None:
+    road = Road(says=False)
+    for kind in ("iq", "message"):
+        road.says(kind, kind)
+        road.there.sends(
+            "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='1'>"
+            "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+        )
+        if kind == "iq":
+            road.bounced("remote-server-not-found", "iq")
+            road.world.advance(5)
+    road.romeo.receives_nothing()
+    road.world.advance(5)
+    road.there.secures(THERE, DIALBACK_FEATURE)
+    road.there.accepts_key(THERE, HERE)
+    road.arrived("message")
 
 
 @pytest.mark.parametrize("kind", ["iq", "presence", "message"])
