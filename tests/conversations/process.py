@@ -53,15 +53,16 @@ class LoggedProcess:
             stderr=subprocess.STDOUT, text=True, errors="replace", env=self.environment(),
         )  # fmt: skip
         self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        threading.Thread(target=self._read, args=(self.process, self._new), daemon=True).start()
         self.wait_for(self.READY)
         return self
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+        # The end of one process may be read after the next was started.
         assert process.stdout is not None
         for line in process.stdout:
-            self._new.put(line)
-        self._new.put(None)
+            lines.put(line)
+        lines.put(None)
 
     def wait_for(self, text: str) -> str:
         """The next line of the log that has `text` in it."""
