@@ -8,6 +8,8 @@ import threading
 
 from twisted.names import dns
 
+from tests.support.ports import free_port
+
 HOST = "localhost"  # the one name that whoever asks the system for addresses finds as well
 
 Srv = tuple[int, int, int, str]  # priority, weight, port, target
@@ -20,9 +22,9 @@ class NameServer:
         self.services: dict[str, list[Srv]] = {}
         self.addresses = {HOST: "127.0.0.1"}
         self.asked: list[str] = []
+        self.port = free_port()
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self.port: int = self._udp.getsockname()[1]
+        self._udp.bind(("127.0.0.1", self.port))
         self._tcp = socket.create_server(("127.0.0.1", self.port))
         for serve in (self._serve_udp, self._serve_tcp):
             threading.Thread(target=serve, daemon=True).start()
