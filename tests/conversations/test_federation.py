@@ -119,13 +119,14 @@ def test_people_of_two_servers(land: Land, name: str, trusted: bool) -> None:
         while "under way" in ours.status():
             continue
         peer.stop()
-        land.names.add(peer.domain, 1)  # ejabberd takes stanzas before it knows what to do with them
+        land.names.add(peer.domain, 1)  # ejabberd takes messages before it knows what to do with them
         for number in range(5):
             romeo.send_message(juliet.boundjid.bare, f"meanwhile {number}", mtype="chat")
         await romeo.acknowledged()
         peer.start()
-        land.names.add(peer.domain, peer.s2s_port)
         juliet = await Person(peer, "juliet", "balcony", domain=peer.domain).arrives()
+        assert await juliet.plugin["xep_0199"].ping(peer.domain, timeout=PATIENCE)
+        land.names.add(peer.domain, peer.s2s_port)
         assert [(await juliet.hears())["body"] for _ in range(5)] == [f"meanwhile {number}" for number in range(5)]
         assert romeo.heard.empty()
 
