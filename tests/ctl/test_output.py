@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from xmppd.config.errors import escaped
 from xmppd.ctl import output
 
 ACCOUNTS = [
@@ -57,7 +58,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     ],
 )
 def test_what_would_move_a_cursor_is_spelled_out(text: str, written: str) -> None:
-    assert output.escape(text) == written
+    assert escaped(text) == written
 
 
 def test_a_terminal_that_knows_only_ascii_gets_ascii() -> None:

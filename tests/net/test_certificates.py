@@ -234,3 +234,12 @@ def test_what_an_acme_client_brings_later_takes_the_place_of_the_self_signed_one
     assert certificates.files("example.org") == (
         tmp_path / "example.org" / "fullchain.pem", tmp_path / "example.org" / "privkey.pem",
     )  # fmt: skip
+
+
+def test_a_name_below_a_domain_gets_the_certificate_of_that_domain(tmp_path: Path) -> None:
+    write(tmp_path, "example.org")
+    write(tmp_path, "rooms.example.org")
+    used = certificates(tmp_path, "other.example", "example.org", "rooms.example.org")
+    assert used.context("chat.example.org") is used.context("example.org")
+    assert used.context("a.rooms.example.org") is used.context("rooms.example.org")
+    assert used.context("elsewhere.example") is used.context("other.example")

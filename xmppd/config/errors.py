@@ -23,7 +23,11 @@ class ConfigError(Exception):
 def message(problem: str, path: str, line: int | None = None) -> str:
     """Return one line that says where and what, with nothing in it that moves a terminal's cursor."""
     where = path if line is None else f"{path}:{line}"
-    text = f"{where}: {problem}"
+    return escaped(f"{where}: {problem}")
+
+
+def escaped(text: str) -> str:
+    """`text` on one line; characters that are not to be shown, such as ESC, are spelled out."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 from xmppd import settings as options
 from xmppd.config import Config, ConfigError
+from xmppd.config.errors import escaped
 from xmppd.ctl import output
 from xmppd.ctl.client import Client, NotRunning
 from xmppd.ctl.commands import COMMANDS, Arguments, Command, CommandError, Where
@@ -202,7 +203,7 @@ def _ask_password(jid: str) -> str:
     if not sys.stdin.isatty():
         raise CommandError("no password is given, and there is no terminal to ask for it; use --password")
     try:
-        password = getpass.getpass(f"Password of {output.escape(jid)}: ")
+        password = getpass.getpass(f"Password of {escaped(jid)}: ")
         again = getpass.getpass("The same again: ")
     except EOFError:
         raise CommandError("no password was given") from None

@@ -13,19 +13,16 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 from rich.text import Text
 
+from xmppd.config.errors import escaped
+
 Rows = Iterable[Sequence[str]]
-
-
-def escape(text: str) -> str:
-    """`text` on one line; characters that are not to be shown, such as ESC, are spelled out."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def line(text: str, file: TextIO | None = None) -> None:
     """Write a line of `text`, whatever is in it, to `file` or standard output."""
     file = file or sys.stdout
     encoding = file.encoding or "utf-8"
-    file.write(escape(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    file.write(escaped(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def error(text: str) -> None:
@@ -41,7 +38,7 @@ def as_json(value: Any) -> None:
 
 def table(headers: Sequence[str], rows: Rows) -> None:
     """A table. Where it does not go to a terminal: columns without a head or lines, never cut nor folded."""
-    cells = [[escape(cell) for cell in row] for row in rows]
+    cells = [[escaped(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
@@ -69,7 +66,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(escape(what), total=total)
+        task = bar.add_task(escaped(what), total=total)
 
         def advance(count: int, more: int = 0) -> None:
             bar.update(task, advance=count, total=(bar.tasks[0].total or 0) + more if more else None)

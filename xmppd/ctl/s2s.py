@@ -48,9 +48,10 @@ async def test(federation: Federation, domain: str, local: str) -> dict[str, Any
     """Open a stream to the server of a prepared domain, and close it again: each step, and whether a stanza from
     `local` would be taken there. Nothing that waits is sent by it."""
     steps: list[str] = []
-    error: str | None = None
     if is_blocked(federation.settings_of(local), domain):
-        steps.append(f"{domain} is not spoken to: s2s_blacklist or s2s_whitelist")
+        error: str | None = f"{domain} is not spoken to: s2s_blacklist or s2s_whitelist"
+        return {"from": local, "to": domain, "steps": steps, "error": error}
+    error = None
     opened: list[OutgoingStream] = []
     waiting = Deferred.fromCoroutine(_test(federation, domain, local, steps, opened))
     timer = federation.clock.callLater(federation.settings[TIMEOUT], waiting.cancel)

@@ -43,19 +43,19 @@ def before_login(
 def after_login(host: Host, session: Session | None) -> bytes:
     """The features of a stream after a login, with a session or without one: what still applies."""
     own = [_BIND, _SESSION] if session is None else []
-    own.append(limits(limits_after_login(host.settings).bytes))
+    own.append(limits_feature(limits_after_login(host.settings).bytes))
     managed = session is not None and session.keeper is not None
     wanted = (feature for feature in host.features if feature.authenticated and not (managed and feature.name == "sm"))
     return _features([*own, *(feature.xml() for feature in wanted)])
 
 
-def limits(size: int, idle_seconds: int | None = None) -> bytes:
+def limits_feature(size: int, idle_seconds: int | None = None) -> bytes:
     """What may be sent on a stream (XEP-0478 section 3): the largest element in bytes, and how long it may be idle."""
     idle = [tag("idle-seconds", None, str(idle_seconds))] if idle_seconds is not None else []
     return tag("limits", {"xmlns": ns.STREAM_LIMITS}, tag("max-bytes", None, str(size)), *idle)
 
 
-_LIMITS = limits(BEFORE_LOGIN.bytes)
+_LIMITS = limits_feature(BEFORE_LOGIN.bytes)
 
 
 def _features(features: list[bytes]) -> bytes:

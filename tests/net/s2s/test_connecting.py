@@ -170,13 +170,15 @@ def test_a_target_that_is_an_address_is_not_looked_up(place: Place, direct_tls: 
     assert place.notes == [f"127.0.0.1:{place.port}{' (direct TLS)' if direct_tls else ''}: connected"]
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_ipv6(place: Place) -> None:
+    place.book.known[NAME] = ["::1", "127.0.0.1"]
     try:
         place.listens("::1")
-    except OSError:
-        pytest.skip("no IPv6 here")
-    place.book.known[NAME] = ["::1", "127.0.0.1"]
+    except OSError:  # this machine has none: then the other address it is
+        place.listens()
+        place.connects()
+        place.reaches("127.0.0.1")
+        return
     place.connects()
     place.reaches("::1")
     assert place.notes == [f"[::1]:{place.port} of {NAME}: connected"]

@@ -11,9 +11,7 @@ from xmppd.auth.dialback import dialback_key
 def test_a_key_is_asked_for_at_the_server_of_its_domain() -> None:
     town = Town()
     town.globe.played[THERE] = []
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     town.asked(peer)
     authoritative = town.globe.remote(THERE)
     authoritative.secures(THERE)
@@ -30,9 +28,7 @@ def test_a_key_is_asked_for_at_the_server_of_its_domain() -> None:
 def test_a_key_that_is_not_theirs_ends_the_stream() -> None:
     town = Town()
     town.globe.played[THERE] = []
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     town.asked(peer)
     authoritative = town.globe.remote(THERE)
     authoritative.secures(THERE)
@@ -57,9 +53,7 @@ def test_keys_that_are_not_looked_at(sender: str, to: str, condition: str) -> No
     town = Town("s2s_blacklist = blocked.example", f"[component:push.{HERE}]\nsecret = secret\n")
     town.globe.down.add("down.example")
     town.globe.played["down.example"] = []
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     town.asked(peer, sender, to)
     dialback(peer, "error", condition)
     peer.sends(HELLO)
@@ -102,9 +96,7 @@ def test_an_answer_from_a_server_that_was_not_asked_does_not_count() -> None:
 def test_an_answer_that_was_not_asked_for_does_not_count(answer: str) -> None:
     town = Town()
     town.globe.played[THERE] = []
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     town.asked(peer)
     authoritative = town.globe.remote(THERE)
     authoritative.secures(THERE)
@@ -126,9 +118,7 @@ def test_results_that_nobody_asked_for_end_the_stream(type: str, bidi: bool) -> 
 @pytest.mark.parametrize("key", ["right", "wrong", "", "\u1234"])
 def test_we_say_whether_a_key_is_ours(key: str) -> None:
     town = Town()
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     federation = town.globe.federations[HERE]
     right = dialback_key(federation.dialback_secret, THERE, HERE, "id")
     peer.sends(f"<db:verify from='{THERE}' to='{HERE}' id='id'>{right if key == 'right' else key}</db:verify>")
@@ -137,9 +127,7 @@ def test_we_say_whether_a_key_is_ours(key: str) -> None:
 
 
 def test_a_key_is_asked_for_at_a_host_that_is_not_ours() -> None:
-    peer = Town().peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = Town().opened()
     peer.sends(f"<db:verify from='{THERE}' to='nowhere.example' id='id'>key</db:verify>")
     dialback(peer, "error", "item-not-found", "verify")
 
@@ -156,9 +144,7 @@ def test_a_key_is_asked_for_at_a_host_that_is_not_ours() -> None:
     ],
 )
 def test_dialback_that_is_none(element: str) -> None:
-    peer = Town().peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = Town().opened()
     peer.sends(element)
     assert peer.takes().tag.endswith("}error")
     peer.receives_end()
@@ -167,9 +153,7 @@ def test_dialback_that_is_none(element: str) -> None:
 def test_the_same_key_twice_at_once() -> None:
     town = Town()
     town.globe.played[THERE] = []
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     town.asked(peer)
     town.asked(peer)
     peer.receives_stream_error("policy-violation")
@@ -191,9 +175,7 @@ def test_too_many_domains_on_one_stream() -> None:
 def test_too_many_keys_at_once() -> None:
     town = Town("s2s_max_verifying = 1")
     town.globe.played[THERE] = []
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     town.asked(peer)
     town.asked(peer, f"rooms.{THERE}")
     dialback(peer, "error", "remote-connection-failed")

@@ -477,6 +477,14 @@ def test_the_records_of_a_service(asking: Asking, server: NameServer) -> None:
     assert outcome == [Srv(10, 60, 5269, "xmpp.capulet.example"), Srv(20, 0, 5000, "backup.example"), NOWHERE]
 
 
+@pytest.mark.parametrize("target", ["a\nb.example", "a\x00b.example", "a\x1b[2J.example", "a b.example", "a<b.example"])
+def test_a_record_with_a_target_that_is_no_host_does_not_count(
+    asking: Asking, server: NameServer, target: str
+) -> None:
+    server.services[PLAIN] = [(0, 0, 5269, target), (1, 0, 5269, "xmpp.capulet.example")]
+    assert asking.outcome(asking.names(server.port).services(PLAIN)) == [Srv(1, 0, 5269, "xmpp.capulet.example")]
+
+
 def test_that_there_is_nothing_is_an_answer(asking: Asking, server: NameServer) -> None:
     names = asking.names(server.port)
     server.addresses[DOMAIN] = "192.0.2.1"

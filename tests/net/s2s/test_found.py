@@ -222,14 +222,10 @@ def test_one_stranger_does_not_take_all_verifications() -> None:
 
     network.find = hangs
     town.globe.played[THERE] = []
-    bad = town.peer(EVIL)
-    bad.opens(HERE)
-    bad.features()
+    bad = town.opened(EVIL)
     for number in range(10):
         town.asked(bad, f"hang{number}.example")
-    good = town.peer()
-    good.opens(HERE)
-    good.features()
+    good = town.opened()
     town.asked(good)
     assert town.globe.attempts == [THERE]
     for _ in range(6):
@@ -241,9 +237,7 @@ def test_nor_do_many_streams_of_one_address() -> None:
     town = Town("s2s_max_verifying = 10")
     town.globe.played[THERE] = []
     for number in range(3):
-        peer = town.peer(EVIL)
-        peer.opens(HERE)
-        peer.features()
+        peer = town.opened(EVIL)
         town.globe.played[f"{number}.example"] = []
         town.asked(peer, f"{number}.example")
     dialback(peer, "error", "remote-connection-failed")
@@ -252,9 +246,7 @@ def test_nor_do_many_streams_of_one_address() -> None:
 
 def test_who_shows_nothing_but_wrong_keys_is_sent_away() -> None:
     town = Town()
-    peer = town.peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened()
     for number in range(20):
         town.asked(peer, f"{number}.example")
     assert peer.wire.closed
@@ -264,9 +256,7 @@ def test_who_shows_nothing_but_wrong_keys_is_sent_away() -> None:
 def test_a_key_is_not_looked_at_across_the_steps_of_a_stream(step: str) -> None:
     town = Town("s2s_require_encryption = no")
     town.globe.played[f"rooms.{THERE}"] = []
-    peer = town.peer(secure=step == "auth", certificates=[THERE])
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened(secure=step == "auth", certificates=[THERE])
     town.asked(peer, f"rooms.{THERE}")
     if step == "auth":
         peer.sends(f"<auth {SASL} mechanism='EXTERNAL'>=</auth>")
@@ -277,9 +267,7 @@ def test_a_key_is_not_looked_at_across_the_steps_of_a_stream(step: str) -> None:
 
 
 def test_keys_of_ours_are_not_confirmed_in_the_clear() -> None:
-    peer = Town().peer(secure=False)
-    peer.opens(HERE)
-    peer.features()
+    peer = Town().opened(secure=False)
     peer.sends(f"<db:verify from='{THERE}' to='{HERE}' id='x'>key</db:verify>")
     dialback(peer, "error", "policy-violation", "verify")
 

@@ -108,9 +108,7 @@ def test_nothing_is_heard_before_tls() -> None:
         (HELLO, "not-authorized"), (EXTERNAL.format("="), "policy-violation"),
         ("<bidi xmlns='urn:xmpp:bidi'/>", "policy-violation"), ("<x xmlns='urn:x'/>", "not-authorized"),
     ):  # fmt: skip
-        peer = town.peer(secure=False)
-        peer.opens(HERE)
-        peer.features()
+        peer = town.opened(secure=False)
         peer.sends(said)
         if "auth" in said:
             peer.receives(f"<failure {SASL}><encryption-required/></failure>")
@@ -120,26 +118,20 @@ def test_nothing_is_heard_before_tls() -> None:
 
 def test_a_dialback_key_without_tls_is_not_looked_at() -> None:
     town = Town()
-    peer = town.peer(secure=False)
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened(secure=False)
     town.asked(peer)
     dialback(peer, "error", "policy-violation")
     assert town.globe.attempts == []
 
 
 def test_what_follows_starttls_in_the_clear_ends_the_stream() -> None:
-    peer = Town().peer(secure=False)
-    peer.opens(HERE)
-    peer.features()
+    peer = Town().opened(secure=False)
     peer.sends("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><stream:stream>")
     peer.receives_stream_error("policy-violation")
 
 
 def test_tls_starts_once() -> None:
-    peer = Town().peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = Town().opened()
     peer.sends("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
     peer.receives("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
     peer.receives_end()
@@ -160,9 +152,7 @@ def test_tls_may_be_left_out_where_it_is_not_required() -> None:
 @pytest.mark.parametrize("authzid", ["=", "", THERE, THERE.upper()])
 def test_who_is_known_by_a_certificate_is_heard(authzid: str) -> None:
     town = Town()
-    peer = town.peer(certificates=[THERE])
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened(certificates=[THERE])
     peer.sends(EXTERNAL.format(authzid if authzid in ("", "=") else base64.b64encode(authzid.encode()).decode()))
     peer.receives(f"<success {SASL}/>")
     peer.opens(HERE)
@@ -187,9 +177,7 @@ def test_who_is_not_is_told_so_and_may_go_on_with_dialback(
     certificates: list[str], auth: str, condition: str
 ) -> None:
     town = Town()
-    peer = town.peer(certificates=certificates)
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened(certificates=certificates)
     peer.sends(auth)
     peer.receives(f"<failure {SASL}><{condition}/></failure>")
     town.asked(peer, EVIL)
@@ -197,9 +185,7 @@ def test_who_is_not_is_told_so_and_may_go_on_with_dialback(
 
 
 def test_three_attempts_are_enough() -> None:
-    peer = Town().peer()
-    peer.opens(HERE)
-    peer.features()
+    peer = Town().opened()
     for _ in range(3):
         peer.sends(EXTERNAL.format("="))
         peer.takes()
@@ -209,9 +195,7 @@ def test_three_attempts_are_enough() -> None:
 @pytest.mark.parametrize(("sender", "to"), [(EVIL, HERE), (THERE, f"other.{HERE}"), ("", HERE)])
 def test_the_domains_of_a_stream_do_not_change_after_login(sender: str, to: str) -> None:
     town = Town(sections=f"[host:other.{HERE}]\n")
-    peer = town.peer(certificates=[THERE, EVIL])
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened(certificates=[THERE, EVIL])
     peer.sends(EXTERNAL.format("="))
     peer.takes()
     peer.header = peer.header.replace(f"from='{THERE}'", f"from='{sender}'")
@@ -222,9 +206,7 @@ def test_the_domains_of_a_stream_do_not_change_after_login(sender: str, to: str)
 
 def test_nothing_may_be_sent_ahead_of_success() -> None:
     town = Town()
-    peer = town.peer(certificates=[THERE])
-    peer.opens(HERE)
-    peer.features()
+    peer = town.opened(certificates=[THERE])
     peer.sends(EXTERNAL.format("=") + HELLO)
     peer.receives(f"<success {SASL}/>")
     peer.receives_stream_error("not-authorized")

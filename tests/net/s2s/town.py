@@ -26,6 +26,13 @@ class Town:
     def peer(self, sender: str = THERE, **how: Any) -> ServerPeer:
         return ServerPeer(self.globe, self.world, sender, **how)
 
+    def opened(self, sender: str = THERE, **how: Any) -> ServerPeer:
+        """One that has opened a stream, and has read its features."""
+        peer = self.peer(sender, **how)
+        peer.opens(HERE)
+        peer.features()
+        return peer
+
     def proven(self, bidi: bool = False, **how: Any) -> ServerPeer:
         """One that has shown its certificate."""
         peer = self.peer(certificates=[THERE], **how)

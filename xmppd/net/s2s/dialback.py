@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, fail
 
 from xmppd.auth.dialback import dialback_key, is_dialback_key
+from xmppd.config.errors import escaped
 from xmppd.net.s2s.failed import Failed, unreachable
 from xmppd.net.s2s.options import MAX_PAIRS, REQUIRE_ENCRYPTION, is_blocked, needs_certificate
 from xmppd.wire import ns
@@ -31,12 +32,14 @@ MAX_REFUSED = 20  # keys of one stream; who shows so many has nothing better
 
 
 class Refused(Exception):
-    """A key is not accepted, or not looked at; what is said of it: a condition of section 2.4, and a text."""
+    """A key is not accepted, or not looked at; what is said of it: a condition of section 2.4, and a text. `why` says
+    more to administrators."""
 
-    def __init__(self, condition: str, text: str) -> None:
+    def __init__(self, condition: str, text: str, why: str = "") -> None:
         super().__init__(condition, text)
         self.condition = condition
         self.text = text
+        self.why = why or text
 
 
 class Dialback:
@@ -146,7 +149,7 @@ class Dialback:
         except Refused as refused:
             stream.log.warn(
                 "{session}: {remote} is not proven for {local}: {why}",
-                session=stream.id[:8], remote=remote, local=local, why=refused.text,
+                session=stream.id[:8], remote=remote, local=local, why=refused.why,
             )  # fmt: skip
             if refused.condition == "forbidden":  # section 2.2.1: the key is not theirs, and the stream is over
                 self._say_result(remote, local, "invalid")
@@ -195,8 +198,8 @@ class Dialback:
         except Failed as failed:
             raise Refused(
                 "remote-server-not-found" if failed.lasting else "remote-connection-failed",
-                f"its server cannot be asked: {failed.text}",
-            ) from None
+                "its server cannot be asked", f"its server cannot be asked: {failed.text}",
+            ) from None  # fmt: skip
         if not valid:
             raise Refused("forbidden", "its server says that the dialback key is not its own")
         return "dialback"
@@ -263,5 +266,5 @@ def _error_of(element: Stanza) -> str:
             children = [child for child in error.elements() if child.uri == ns.STANZA_ERRORS]
             names = [str(child.name)[:64] for child in children if child.name != "text"]
             texts = [str(child)[:200] for child in children if child.name == "text"]
-            return ": ".join([*names[:1], *texts[:1]]) or "no condition"
+            return escaped(": ".join([*names[:1], *texts[:1]])) or "no condition"
     return "no condition"

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from xmppd.wire.errors import StanzaError
 
+# What strangers are told; the log says what was wrong, with addresses and with words of peers.
+_TOLD = {
+    "remote-server-not-found": "there is no XMPP server for that domain",
+    "remote-server-timeout": "the XMPP server of that domain cannot be reached now",
+    "not-allowed": "this server does not speak to that domain",
+    "internal-server-error": "the server of that domain does not accept this one",
+}
+
 
 class Failed(Exception):
     """A stream to another server could not be had, or not for a pair of domains. `condition` is what the senders of
-    stanzas are told (RFC 6120 section 8.3.3), `text` says why. `lasting`: another try soon would end like this one."""
+    stanzas are told (RFC 6120 section 8.3.3), `text` says why, to administrators alone. `lasting`: another try soon
+    would end like this one."""
 
     def __init__(self, condition: str, text: str, lasting: bool = False) -> None:
         super().__init__(condition, text)
@@ -20,7 +29,7 @@ class Failed(Exception):
 
     def error(self) -> StanzaError:
         """The error for a stanza."""
-        return StanzaError(self.condition, self.text)
+        return StanzaError(self.condition, _TOLD[self.condition])
 
 
 def not_found(text: str) -> Failed:

@@ -285,7 +285,7 @@ class Federation:
             if owed is not None and now - owed >= acknowledging:
                 stream.transport.abort("it has acknowledged nothing for too long")
             elif now - stream.active_at >= idle and not stream.is_busy:
-                stream.end(None)
+                self.server.tasks.start(stream.end_in_order(""), "the end of an idle stream")
 
     def reload(self) -> None:
         """Options have other values: streams and stanzas of domains that are not spoken to any more end here. Raises

@@ -7,6 +7,7 @@ can be reached (RFC 2782). The addresses of a target are looked up when it is it
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from xmppd.wire.jid import ascii_domain
 PORT = 5269  # where there are no records (RFC 6120 section 3.2.2)
 MAX_TARGETS = 20  # records that are looked at: nobody has more machines that wait for others
 MAX_ADDRESSES = 8  # of one target
+_HOST_NAME = re.compile(rb"[A-Za-z0-9_.-]*", re.ASCII)  # and nothing that a log or an error would have to escape
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Names:
         answer: Deferred[list[Any]] = Deferred(lambda _: timer.cancel())
 
         def records(found: Any) -> list[Any]:
-            return [read(record.payload) for record in found[0] if record.type == kind]
+            return [read(record.payload) for record in found[0] if record.type == kind and _is_sane(record.payload)]
 
         def failed(failure: Failure) -> list[Any]:
             if failure.check(error.DNSNameError, error.AuthoritativeDomainError):
@@ -116,8 +118,12 @@ class Names:
         return answer
 
 
+def _is_sane(record: Any) -> bool:
+    return not isinstance(record, dns.Record_SRV) or _HOST_NAME.fullmatch(record.target.name) is not None
+
+
 def _srv(record: Any) -> Srv:
-    target = record.target.name.decode("ascii", "replace").rstrip(".").lower()
+    target = record.target.name.decode("ascii").rstrip(".").lower()
     return Srv(record.priority, record.weight, record.port, target)
 
 

@@ -37,7 +37,7 @@ class IncomingStream(ServerStream):
         super().__init__(federation, transport, BEFORE_LOGIN)
         self._opened = False
         self._attempts = 0
-        self._external: str | None = None  # who is proven by SASL
+        self._external = False  # whether the peer is proven by SASL
         self._admission = Admission(
             federation.addresses, transport.peer, federation.settings, federation.clock, self._too_late, TIMEOUT
         )
@@ -76,7 +76,7 @@ class IncomingStream(ServerStream):
         if not self.admitted:
             raise StreamError("policy-violation", TOO_MANY)
         self.write(self._features())
-        if self._external is not None and self.bidi:
+        if self._external and self.bidi:
             self.carry(local, remote, "certificate")
 
     def _check_remote(self, local: str, remote: str) -> None:
@@ -102,7 +102,7 @@ class IncomingStream(ServerStream):
         if not secure:
             features.append(tag("starttls", {"xmlns": ns.TLS}, *([tag("required")] if required else [])))
         if self._may_authenticate():
-            if secure and self._external is None and self._certificate_holds():
+            if secure and not self._external and self._certificate_holds():
                 features.append(_EXTERNAL)
             features.append(dialback.FEATURE)
             if federation.uses_sm:
@@ -158,7 +158,7 @@ class IncomingStream(ServerStream):
         if condition is None:
             follows = not self.nothing_follows
             self.write(tag("success", {"xmlns": ns.SASL}))
-            self._external = self.remote
+            self._external = True
             self.prove(self.remote, self.local, "certificate")
             if follows:
                 raise StreamError("not-authorized", "a new stream header has to follow")

@@ -75,11 +75,6 @@ class Link:
         self._draining: ServerStream | None = None
 
     @property
-    def pair(self) -> tuple[str, str]:
-        """The two domains."""
-        return self.local, self.remote
-
-    @property
     def is_unused(self) -> bool:
         """Whether nothing would be missed."""
         over = self.failure is None or self.federation.clock.seconds() >= self.retry_at
@@ -131,7 +126,7 @@ class Link:
         while self.queue and self.stream is not None and self._draining is None:
             if self.stream.transport.unsent >= WINDOW:
                 self._draining = self.stream
-                self.stream.transport.when_drained(lambda well: self._drained(well))
+                self.stream.transport.when_drained(self._drained)
                 continue
             item = self.queue.popleft()
             if not item.gone:
@@ -174,7 +169,7 @@ class Link:
         if self.stream is stream:
             self.stream = successor
             self._draining = None
-            if again:
+            if again and successor is None:
                 self._pause()
                 if self.failures > 1:
                     self.failure = unreachable("the connection to that server is lost again and again")

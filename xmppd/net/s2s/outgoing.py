@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.words.xish import domish
 
+from xmppd.config.errors import escaped
 from xmppd.net.header import header_bytes
 from xmppd.net.s2s.connecting import Endpoint
 from xmppd.net.s2s.failed import Failed, unreachable
@@ -30,6 +31,7 @@ ALPN = b"xmpp-server"  # XEP-0368 section 2
 # What a peer may announce at least (XEP-0478 section 3). Before authentication many announce just that, and behind
 # dialback there are no other features that would take it back.
 MIN_MAX_BYTES = 10_000
+MAX_CAME = 8  # elements that come before they are waited for
 
 
 class Secured:
@@ -65,8 +67,6 @@ class OutgoingStream(ServerStream):
         self._arrived(header)
 
     def _negotiate(self, element: Stanza) -> None:
-        if element.name in ("message", "presence", "iq"):
-            raise StreamError("not-authorized")
         if self.ready and self._next is None:
             raise StreamError("unsupported-stanza-type", "nothing was asked for")
         self._arrived(element)
@@ -80,10 +80,15 @@ class OutgoingStream(ServerStream):
         if self._next is not None:
             waiting, self._next = self._next, None
             waiting.callback(event)
-        elif len(self._came) < 8:
+        elif len(self._came) < MAX_CAME:
             self._came.append(event)
         else:
             raise StreamError("policy-violation", "too much was sent that nobody asked for")
+
+    @property
+    def nothing_follows(self) -> bool:
+        """See `ServerStream`."""
+        return not self._came and super().nothing_follows
 
     async def _element(self) -> Event | Secured:
         """What comes next; raises `Failed` where the stream ends before."""
@@ -188,7 +193,7 @@ class OutgoingStream(ServerStream):
             raise self._broken("no stream features")
         self._features = features.tree
         self.sending.max_bytes = max_bytes_of(self._features)
-        names = ", ".join(str(each.name) for each in self._features.elements())
+        names = escaped(", ".join(str(each.name) for each in self._features.elements()))
         self._note(f"{self.endpoint}: the stream has begun, with {names or 'no features'}")
 
     def _offers(self, xmlns: str, name: str) -> bool:
@@ -263,7 +268,7 @@ class OutgoingStream(ServerStream):
         self.write(tag("auth", {"xmlns": ns.SASL, "mechanism": "EXTERNAL"}, authzid))
         answer = await self._stanza()
         if (answer.xmlns, answer.name) != (ns.SASL, "success"):
-            reasons = ", ".join(str(each.name) for each in answer.tree.elements())
+            reasons = escaped(", ".join(str(each.name) for each in answer.tree.elements()))
             self._note(f"{self.endpoint}: our certificate is refused: {reasons}")
             self.ready = True
             return False
@@ -283,7 +288,7 @@ class OutgoingStream(ServerStream):
     def _manage(self, element: Stanza) -> None:
         if element.name in ("enabled", "failed") and not self.is_managed and self._next is not None:
             if element.name == "enabled":
-                self.manage()
+                self.sending.enable()
             self._arrived(element)
         else:
             super()._manage(element)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from xmppd.config.errors import escaped
 from xmppd.core.clock import Timer
 from xmppd.core.iq import check_iq
-from xmppd.net.features import limits
+from xmppd.net.features import limits_feature
 from xmppd.net.pace import Pace
 from xmppd.net.s2s.dialback import Dialback
 from xmppd.net.s2s.options import BURST, RATE, is_blocked
@@ -62,7 +63,6 @@ class ServerStream:
         self.received = 0  # stanzas
         self.sent = 0
         self.began = self.active_at = federation.clock.seconds()
-        self._sm_in = False  # whether what the peer sends is counted
         self._parser = StreamParser(limits)
         self._events: deque[Event] = deque()
         self._busy = False
@@ -71,6 +71,7 @@ class ServerStream:
         self._linger: Timer | None = None  # until when the peer may close its own
         self._pace = Pace(federation.clock, federation.settings, RATE, BURST)
         self._lost = False
+        self._takes_leave = False  # whether what the peer sends from now on is not read
 
     # ---- from the connection
 
@@ -99,7 +100,9 @@ class ServerStream:
         self.federation.gone(self)
 
     def _let_read(self) -> None:
-        if not self.closed and len(self._events) <= MAX_BACKLOG and not self._pace.is_too_fast():
+        if self.closed or self._takes_leave:
+            return
+        if len(self._events) <= MAX_BACKLOG and not self._pace.is_too_fast():
             self.transport.resume_reading()
 
     def _routed(self, _: object) -> None:
@@ -140,15 +143,17 @@ class ServerStream:
         error = event if isinstance(event, StreamError) else None
         if self._ended:
             self._close(str(error) if error is not None else "both have closed it")
-        elif error is None and self.is_managed:
-            self.federation.server.tasks.start(self._end_in_order(), "the end of a stream")
+        elif error is None:
+            self.federation.server.tasks.start(self.end_in_order("it has closed its stream"), "the end of a stream")
         else:
             self.end(error, "it has closed its stream")
 
-    async def _end_in_order(self) -> None:
-        """The peer has closed its half: what it has sent is acknowledged, or else it would send it again."""
-        await self.say_goodbye()
-        self.end(None, "it has closed its stream")
+    async def end_in_order(self, why: str) -> None:
+        """End a stream on which nothing is under way. What the peer has sent is acknowledged, or else it would send it
+        again."""
+        if self.is_managed:
+            await self.say_goodbye()
+        self.end(None, why)
 
     def _open(self, header: StreamHeader) -> None:
         """The peer's header."""
@@ -178,7 +183,8 @@ class ServerStream:
     @property
     def is_busy(self) -> bool:
         """Whether something is under way that has not come to an end."""
-        return bool(self._events or self._busy or self.sending.unconfirmed or self.dialback.is_busy)
+        handling = self._events or self._busy or self._takes_leave
+        return bool(handling or self.sending.unconfirmed or self.dialback.is_busy)
 
     # ---- pairs
 
@@ -250,7 +256,7 @@ class ServerStream:
         await server.route_or_refuse(stanza)
 
     def _is_handled(self) -> None:
-        if self._sm_in and self.sending.machine is not None:
+        if self.sending.machine is not None:
             self.sending.machine.handled += 1
 
     # ---- stanzas of ours
@@ -263,11 +269,6 @@ class ServerStream:
         self.sending.send(item)
 
     # ---- stream management (XEP-0198)
-
-    def manage(self) -> None:
-        """Count from now on, what is sent and what comes."""
-        self.sending.enable()
-        self._sm_in = True
 
     @property
     def is_managed(self) -> bool:
@@ -296,7 +297,7 @@ class ServerStream:
             self.write(sm.failed("unexpected-request", "not at this time"))
             return
         self.write(sm.enabled("", 0))
-        self.manage()
+        self.sending.enable()
 
     async def _answer(self, h: int) -> None:
         """Acknowledge what was handled, once all that it has caused is on disk."""
@@ -309,6 +310,7 @@ class ServerStream:
 
     async def say_goodbye(self) -> None:
         """Acknowledge what was handled, unasked: the stream ends in order, and nothing more is taken."""
+        self._takes_leave = True
         self.transport.pause_reading()
         said: int | None = None
         while (machine := self.sending.machine) is not None and not self.closed and machine.h != said:
@@ -375,7 +377,7 @@ class ServerStream:
 
 def limits_element(federation: Federation, size: int) -> bytes:
     """What we tell of our limits (XEP-0478)."""
-    return limits(size, int(federation.idle_seconds))
+    return limits_feature(size, int(federation.idle_seconds))
 
 
 def max_bytes_of(parent: Any) -> int:
@@ -394,5 +396,5 @@ def stream_error_of(element: Stanza) -> str:
     names = (str(child.name) for child in children)
     condition = next((name for name in names if name in STREAM_CONDITIONS), "undefined-condition")
     text = next((str(child) for child in children if child.name == "text"), "")
-    return f"{condition}: {text[:200]}" if text else condition
+    return escaped(f"{condition}: {text[:200]}") if text else condition
 
