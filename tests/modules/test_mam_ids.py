@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmppd.modules.mam.ids import Ids
+from xmppd.modules.mam.ids import Ids, Randomness, to_text
 
 NEAR = st.integers(0, 3) | st.integers(0, 2**47)  # often the same millisecond
 TIMES = st.lists(NEAR, max_size=30)
@@ -65,3 +66,18 @@ def test_the_last_follows_an_id_that_was_there(time: int, first: int, then: int)
     ids.continue_after(there)
     last = ids.last
     assert there <= last < ids.make()
+
+
+@given(count=st.integers(1, 200))
+def test_random_numbers_have_so_many_bits_and_do_not_come_again(count: int) -> None:
+    randomness = Randomness()
+    numbers = [randomness.bits(count) for _ in range(100)]
+    assert all(0 <= number < 2**count for number in numbers)
+    assert {number >= 2 ** (count - 1) for number in numbers} == {True, False}
+    if count > 100:
+        assert len(set(numbers)) == len(numbers)
+
+
+@given(id=st.binary(min_size=16, max_size=16))
+def test_the_text_of_an_id_is_that_of_a_uuid(id: bytes) -> None:
+    assert to_text(id) == str(uuid.UUID(bytes=id))

@@ -119,7 +119,8 @@ def test_deleting_an_account_removes_everything_of_it(store, pump):
         "account_data": 1,
         "sm_session": 1,
         "sm_stanza": 1,
-        "archive": 1,
+        "archive": 0,
+        "archive_recent": 1,
     }
     assert pump.run(store.offline.peek(romeo)) == [OfflineMessage(2, 1, b"<message/>")]
 

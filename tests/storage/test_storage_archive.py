@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from xmppd.storage import Range
-from xmppd.storage.archive import MAX_BYTES, _select
+from xmppd.storage import archive as archives
+from xmppd.storage.archive import MAX_BYTES, MAX_RECENT, MAX_RECENT_BYTES, _select
+from xmppd.storage.schema import archive, archive_recent
 
 ROMEO, PARIS = "romeo@example.org", "paris@example.org"
 
@@ -144,3 +146,84 @@ def test_a_page_is_found_by_an_index(store, pump, contact, limits):
             index = "archive_account_id_contact_resource_id_idx (account_id=? and contact=? and resource=?"
         assert (index if contact else "primary key") in plan
     assert "temp" not in plan and "seq scan" not in plan
+
+
+# ---- what has no place yet
+
+
+def places(store, pump):
+    """How many messages have their places, and how many wait for them."""
+    return pump.run(store.read(lambda connection: tuple(
+        connection.execute(select(func.count()).select_from(table)).scalar_one() for table in (archive, archive_recent)
+    )))
+
+
+def test_messages_wait_for_their_places_until_somebody_looks(store, pump, juliet):
+    assert places(store, pump) == (0, 20)
+    assert page(store, pump, juliet) == list(range(10))
+    assert places(store, pump) == (20, 0)
+    nurse = pump.run(store.accounts.create("example.org", "nurse", {}))
+    pump.run(store.archive.append(nurse, id(0), ROMEO, "", b"0"))
+    assert page(store, pump, juliet) == list(range(10))
+    assert places(store, pump) == (20, 1)  # nobody has looked there
+    assert page(store, pump, nurse) == [0]
+
+
+def test_or_until_they_are_many(store, pump, juliet):
+    for number in range(MAX_RECENT):
+        store.archive.append(juliet, id(100 + number), ROMEO, "", b"")
+    pump.run(store.barrier())
+    assert places(store, pump)[1] < MAX_RECENT
+
+
+def test_or_large(store, pump, juliet):
+    for number in range(5):
+        store.archive.append(juliet, id(100 + number), ROMEO, "", bytes(MAX_RECENT_BYTES // 4))
+    pump.run(store.barrier())
+    assert places(store, pump) == (24, 1)
+
+
+def test_what_waits_is_found_by_the_next_process(lasting, pump):
+    first = lasting.open()
+    account = pump.run(first.accounts.create("example.org", "juliet", {}))
+    first.archive.append(account, id(1), ROMEO, "", b"1")
+    pump.run(first.close())
+    second = lasting.open()
+    other = pump.run(second.accounts.create("example.org", "other", {}))
+    pump.run(second.archive.append(other, id(2), ROMEO, "", b"2"))
+    assert page(second, pump, account) == [1]
+
+
+def test_a_question_that_comes_while_they_are_moved_waits(lasting, pump):
+    store = lasting.open()
+    account = pump.run(store.accounts.create("example.org", "juliet", {}))
+    assert page(store, pump, account) == []
+    for number in range(MAX_RECENT):
+        store.archive.append(account, id(number), ROMEO, "", b"%d" % number)
+    question = store.archive.page(account, Range(), MAX_RECENT, False, [])
+    rows, complete = pump.run(question)
+    assert len(rows) == MAX_RECENT and complete
+
+
+def test_a_moving_that_fails_is_done_at_the_next_question(store, pump, juliet, monkeypatch):
+    sort = archives._sort
+
+    def fails(connection):
+        raise RuntimeError("this is a test")
+
+    monkeypatch.setattr(archives, "_sort", fails)
+    failed = store.archive.page(juliet, Range(), 10, False, [])
+    assert isinstance(pump.settle(failed).value, RuntimeError)
+    for number in range(MAX_RECENT):
+        store.archive.append(juliet, id(100 + number), PARIS, "", b"")
+    pump.run(store.barrier())
+    monkeypatch.setattr(archives, "_sort", sort)
+    assert page(store, pump, juliet, contact=ROMEO) == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert places(store, pump)[1] == 0
+
+
+def test_the_same_message_twice_is_one(store, pump, juliet):
+    assert page(store, pump, juliet) == list(range(10))
+    pump.run(store.archive.append(juliet, id(3), ROMEO, "", b"33"))
+    store.archive.append(juliet, id(11), ROMEO, "", b"11")
+    assert page(store, pump, juliet) == [*range(10), 11]

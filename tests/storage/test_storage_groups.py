@@ -45,6 +45,8 @@ def watch(store: Any) -> list[str]:
         def checkout(raw: Any, record: Any, proxy: Any) -> None:
             raw.set_trace_callback(trace)
 
+        if store._writer._kept is not None:
+            store._writer._kept.connection.dbapi_connection.set_trace_callback(trace)
         return seen
 
     @event.listens_for(engine, "before_cursor_execute")

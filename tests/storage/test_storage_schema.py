@@ -81,7 +81,7 @@ def test_a_fresh_database_is_as_the_tables_in_the_code(lasting):
     with made.begin() as connection:
         metadata.create_all(connection)
     assert describe(migrated) == describe(made)
-    assert len(describe(made)) == len(metadata.tables) == 12
+    assert len(describe(made)) == len(metadata.tables) == 13
     migrated.dispose()
     made.dispose()
 

@@ -48,6 +48,8 @@ class Bus:
         """
         for handler in self._in_order.get(type(event), ()):
             answer = handler(event)
+            if answer is None:
+                continue
             if isinstance(answer, Awaitable):
                 answer = await answer
             if answer is not None:

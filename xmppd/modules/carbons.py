@@ -92,9 +92,10 @@ def sent(event: Sent) -> None:
     stanza = event.stanza
     if not eligible(stanza, outgoing=True) or stanza.to is None or stanza.to.bare == event.session.jid.bare:
         return
-    copy = _forwarded("sent", event.copy or stanza)
-    for session in event.session.account.sessions:
-        if session is not event.session and _wants(session):
+    others = [each for each in event.session.account.sessions if each is not event.session and _wants(each)]
+    if others:
+        copy = _forwarded("sent", event.copy or stanza)
+        for session in others:
             _deliver(session, copy)
 
 
@@ -115,9 +116,10 @@ def arriving(event: Arriving) -> None:
         getting = {session.jid.resource for session in reachable(account)}
         if not getting:
             return  # it will be kept, or refused
-    copy = _forwarded("received", stanza)
-    for session in wanting:
-        if session.jid.resource not in getting and session.jid != stanza.sender:
+    others = [each for each in wanting if each.jid.resource not in getting and each.jid != stanza.sender]
+    if others:
+        copy = _forwarded("received", stanza)
+        for session in others:
             _deliver(session, copy)
 
 

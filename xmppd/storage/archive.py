@@ -2,29 +2,44 @@
 
 An id is 16 bytes that sort by arrival; whoever makes them answers for that. A page is found by an index from where
 it begins, so it costs the same wherever it lies and however long the archive is.
+
+What comes is on disk in a table of its own first, behind what came before from anybody, and is moved to its place
+together with a thousand others, or before somebody looks there. One by one each message would change three pages for
+each of its two archives; figures in docs/decisions/0014-hot-path.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, true
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from .rows import Archived
-from .schema import account, archive
+from .schema import account, archive, archive_recent
+from .sql import insert_new
 
 if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ["Archive", "Range"]
 
+T = TypeVar("T")
+
 MAX_BYTES = 1024 * 1024  # of a page
+MAX_RECENT = 1000  # messages that wait for their places
+MAX_RECENT_BYTES = 4 * 1024 * 1024
 
 _row = archive.c
-_APPEND = insert(archive)
+_COLUMNS = [column.name for column in archive.c]
+_APPEND = insert(archive_recent)
+# The condition is for SQLite, which takes the ON of ON CONFLICT for that of a join where there is none.
+_recent = select(*(archive_recent.c[name] for name in _COLUMNS)).where(true())
+_SORT = insert_new(archive, _recent.order_by(archive_recent.c.account_id, archive_recent.c.id))
+_SORTED = delete(archive_recent)
 _FOUND = select(func.count()).select_from(archive).where(
     _row.account_id == bindparam("account"), _row.id.in_(bindparam("ids", expanding=True))
 )
@@ -71,12 +86,50 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.appended = 0  # messages, so far
+        # Whose messages wait for their places: those that came since the last moving was asked for, and those that it
+        # is for until it is done. `_known` is False where there may be others, as at the start.
+        self._unsorted: set[int] = set()
+        self._sorting: set[int] = set()
+        self._known = False
+        self._sorts = 0
+        self._recent = 0
+        self._recent_bytes = 0
 
     def append(self, account_id: int, id: bytes, contact: str, resource: str, stanza: bytes) -> Deferred[None]:
         """Keep a message with somebody; fails with IntegrityError without the account."""
         row = {"account_id": account_id, "id": id, "contact": contact, "resource": resource, "stanza": stanza}
         self.appended += 1
-        return self._store.append(_APPEND, row)
+        kept = self._store.append(_APPEND, row)
+        self._unsorted.add(account_id)
+        self._recent += 1
+        self._recent_bytes += len(stanza)
+        if self._recent >= MAX_RECENT or self._recent_bytes >= MAX_RECENT_BYTES:
+            self._sort().addErrback(lambda failure: None)  # it is tried again, and whoever waits for it is told
+        return kept
+
+    def _sort(self) -> Deferred[None]:
+        """Move what waits to its place."""
+        self._sorts += 1
+        number = self._sorts
+        self._sorting |= self._unsorted
+        self._unsorted = set()
+        self._recent = self._recent_bytes = 0
+
+        def settled(outcome: Any) -> Any:
+            if isinstance(outcome, Failure):
+                self._known = False
+            elif number == self._sorts:  # else some are those of a later one
+                self._sorting.clear()
+                self._known = True
+            return outcome
+
+        return self._store.write(_sort).addBoth(settled)
+
+    def _read(self, account_id: int, job: Callable[[Connection], T]) -> Deferred[T]:
+        """Read from an archive in which everything has its place."""
+        if self._known and account_id not in self._unsorted and account_id not in self._sorting:
+            return self._store.read(job)
+        return self._sort().addCallback(lambda _: self._store.read(job))
 
     def page(
         self, account_id: int, range: Range, limit: int, backwards: bool, known: Sequence[bytes]
@@ -103,7 +156,7 @@ class Archive:
                 rows.append(Archived(row.id, row.stanza))
             return rows[::-1] if backwards else rows, True
 
-        return self._store.read(job)
+        return self._read(account_id, job)
 
     def ends(self, account_id: int, until: bytes = b"\xff" * 16) -> Deferred[tuple[bytes, bytes] | None]:
         """The ids of the first message, and of the last one up to `until`; None where there is none. Sees what is
@@ -114,18 +167,24 @@ class Archive:
             first, last = (connection.execute(end, row).scalar() for end in (_FIRST, _LAST))
             return None if first is None or last is None else (first, last)
 
-        return self._store.read(job)
+        return self._read(account_id, job)
 
     def holds(self, account_id: int, ids: Sequence[bytes]) -> Deferred[set[bytes]]:
         """Which of these ids are in the archive, with what was asked for before."""
         row = {"account": account_id, "ids": list(ids)}
-        return self._store.write(lambda connection: set(connection.execute(_HELD, row).scalars()))
+
+        def job(connection: Connection) -> set[bytes]:
+            _sort(connection)
+            return set(connection.execute(_HELD, row).scalars())
+
+        return self._store.write(job)
 
     def expire(self, account_id: int, before: bytes, limit: int) -> Deferred[int]:
         """Delete the oldest messages, `limit` at most, whose ids are less than `before`; fires with how many there
         were."""
 
         def job(connection: Connection) -> int:
+            _sort(connection)
             row = {"account": account_id, "before": before, "most": limit}
             ids = list(connection.execute(_OLD, row).scalars())
             if ids:
@@ -138,6 +197,11 @@ class Archive:
         """The ids of a host's accounts that are greater than `after`."""
         page = {"of_host": host, "after": after, "most": limit}
         return self._store.read(lambda connection: list(connection.execute(_ACCOUNTS, page).scalars()))
+
+
+def _sort(connection: Connection) -> None:
+    connection.execute(_SORT.on(connection))
+    connection.execute(_SORTED)
 
 
 def _select(account_id: int, range: Range, limit: int, backwards: bool) -> Select[tuple[bytes, bytes]]:

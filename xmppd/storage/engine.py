@@ -72,6 +72,12 @@ class Database:
         if not self.in_memory:
             self.writing.dispose()
 
+    @property
+    def keeps_writer(self) -> bool:
+        """Whether the writer's connection stays open from one transaction to the next: nobody but the disk can break
+        it, and to take it out of the pool and put it back costs as much as two rows."""
+        return self.sqlite and not self.in_memory
+
     def commits_all(self, connection: Connection) -> bool:
         """Whether a COMMIT now would keep everything that was written since the transaction began.
 

@@ -161,6 +161,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._kept: Connection | None = None  # open from one group to the next
         # By the id() of a statement, which is a constant, and the columns of its rows.
         self._compiled: dict[tuple[int, tuple[str, ...]], tuple[str, Sequence[str]]] = {}
 
@@ -215,8 +216,9 @@ class Writer:
         run: Callable[[Job | Rows, Connection, list[Any]], None],
     ) -> float:  # fmt: skip
         """One transaction; return how long its COMMIT took. Raises Broken, or what a job raised."""
-        connection = self._connect()
+        connection = self._connection()
         try:
+            self._settle(connection.begin)
             try:
                 for entry in entries:
                     run(entry, connection, results)
@@ -231,26 +233,33 @@ class Writer:
             self._settle(connection.commit)
             return perf_counter() - start
         except Broken:
+            self._kept = None
             self._database.abandon(connection)
             raise
         finally:
-            connection.close()
+            if connection is not self._kept:
+                connection.close()
 
-    def _connect(self) -> Connection:
+    def _connection(self) -> Connection:
+        """A connection without a transaction. Raises Broken."""
+        if self._kept is not None:
+            return self._kept
         try:
             connection = self._database.writing.connect()
         except SQLAlchemyError as error:
             raise Broken(one_line(error)) from error
-        try:
-            connection.begin()
-        except Exception as error:
-            self._database.abandon(connection)
-            connection.close()
-            raise Broken(one_line(error)) from error
+        if self._database.keeps_writer:
+            self._kept = connection
         return connection
 
-    def _settle(self, end: Callable[[], None]) -> None:
+    def close(self) -> None:
+        """Close the connection that is kept."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _settle(self, step: Callable[[], object]) -> None:
         try:
-            end()
+            step()
         except Exception as error:
             raise Broken(one_line(error)) from error

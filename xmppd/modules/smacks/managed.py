@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -43,13 +42,13 @@ ASK_SECONDS = 1.0  # after which an acknowledgement is asked for of what was sen
 @dataclass(slots=True, eq=False)
 class Book:
     """What the managed sessions of a host share: how one hibernates, and for how long; those that something is due for
-    at the next `sweep`, those that have iqs that are not on disk, and the ended ones that are still there; and the
+    at the next `sweep`; those of all hosts with iqs that are not on disk; the ended ones that are still there; and the
     messages, by their id(), that were refused since the last sweep: one for several resources is refused once."""
 
     hibernate: Callable[[Managed], None]
     wait: Callable[[Managed, float | None], None]
+    unwritten: set[Managed]
     due: set[Managed] = field(default_factory=set)
-    unwritten: set[Managed] = field(default_factory=set)
     over: set[Journal] = field(default_factory=set)
     refused: dict[int, Stanza] = field(default_factory=dict)
 
@@ -251,10 +250,8 @@ class Managed:
     def count(self) -> None:
         """Write how much of what the client has sent was handled, with what it has made of the session, and with the
         iqs to anybody that it may have caused."""
-        for host in self.session.host.server.hosts.values():
-            with contextlib.suppress(KeyError):  # it has no stream management
-                for managed in list(host.service(Book).unwritten):
-                    managed.flush()
+        for managed in list(self.book.unwritten):
+            managed.flush()
         self.journal.save()
         self.journal.count()
 
