@@ -502,6 +502,7 @@ def test_a_session_that_a_crash_has_cut_off_is_woken_for_what_it_had_not_acknowl
     says(juliet)
     world.advance(3)
     world, app = next_process(world, disk)
+    world.advance(1)  # until the session is there again
     world.advance(9)
     assert app.pushes() == []
     world.advance(1)

@@ -391,6 +391,7 @@ def test_a_restart_keeps_who_a_session_was() -> None:
     juliet.sends("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
     world.advance(2)
     world = crash(world)
+    world.advance(1)
     session = world.server.sessions.of(JULIET)[0]
     assert (session.priority, session.interested) == (7, True)
     romeo = resumes(world, "romeo", his, 0)

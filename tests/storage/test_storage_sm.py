@@ -26,17 +26,25 @@ def session(store, pump, juliet):
 
 
 def stored(store, pump):
-    return [session for _, session in pump.run(store.sm.sessions("example.org"))]
+    found = pump.run(store.accounts.find("example.org", "juliet"))
+    return [session for session, _ in pump.run(store.sm.sessions(found.id))]
+
+
+def stanzas(store, pump, id=7):
+    found = pump.run(store.accounts.find("example.org", "juliet"))
+    return [row for session, rows in pump.run(store.sm.sessions(found.id)) for row in rows if session.id == id]
 
 
 def places(store, pump, id=7):
-    return [row.position for row in pump.run(store.sm.stanzas(id))]
+    return [row.position for row in stanzas(store, pump, id)]
 
 
 def test_a_session_is_kept_and_found_by_its_host(store, pump, session):
-    assert pump.run(store.sm.sessions("example.org")) == [("juliet", session)]
-    assert pump.run(store.sm.sessions("example.org", after=7)) == []
-    assert pump.run(store.sm.sessions("example.com")) == []
+    romeo = pump.run(store.accounts.create("example.org", "romeo", {}))
+    assert pump.run(store.sm.sessions(session.account_id)) == [(session, [])]
+    assert pump.run(store.sm.sessions(romeo)) == []
+    assert pump.run(store.sm.accounts("example.org")) == ["juliet"]
+    assert pump.run(store.sm.accounts("example.com")) == []
     pump.run(store.sm.save(replace(session, handled=99, hibernated=5, state=b"[]")))
     pump.run(store.sm.handled(7, 3))
     assert stored(store, pump) == [replace(session, handled=3, hibernated=5, state=b"[]")]
@@ -49,7 +57,7 @@ def test_stanzas_wait_in_their_places(store, pump, session):
     for position in (1, 2, 3, 4):
         pump.run(store.sm.push(7, position, position * 10, MESSAGE))
     pump.run(store.sm.acknowledged(7, 2))
-    assert pump.run(store.sm.stanzas(7)) == [SmStanza(3, 30, MESSAGE), SmStanza(4, 40, MESSAGE)]
+    assert stanzas(store, pump) == [SmStanza(3, 30, MESSAGE), SmStanza(4, 40, MESSAGE)]
     pump.run(store.sm.rewrite(replace(session, handled=8), [SmStanza(9, 40, MESSAGE)]))
     assert places(store, pump) == [9]
     assert stored(store, pump)[0].handled == 8
@@ -77,7 +85,8 @@ def test_counts_of_one_turn_are_one_row(store, pump, session):
     first = store.sm.handled(7, 1)
     assert [store.sm.handled(7, count) for count in (2, 3, 4)] == [None] * 3
     pump.run(first)
-    assert (stored(store, pump)[0].handled, store.rows - rows) == (4, 2)
+    assert store.rows - rows == 1
+    assert stored(store, pump)[0].handled == 4
 
 
 @pytest.mark.parametrize("between", ["save", "rewrite", "another"])

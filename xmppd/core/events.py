@@ -323,6 +323,14 @@ class Resumed:
 
 
 @dataclass(slots=True)
+class Restored:
+    """A session that the last process had is there again, without a stream; its account is being loaded, and modules
+    have put their records. Answers mean nothing."""
+
+    session: Session
+
+
+@dataclass(slots=True)
 class HibernationEnded:
     """A hibernated session was `resumed`, or is over; `restarted`: it was hibernating when the process started.
     Answers mean nothing."""

@@ -130,8 +130,9 @@ class Host:
         if not to.local:
             await self._receive_for_server(stanza)
             return
-        if stanza.name == "presence" and stanza.type in (None, "unavailable") and not self.server.sessions.of(to.bare):
-            return  # RFC 6121 sections 8.5.1 and 8.5.2.2.2: nobody is there, so nothing has to be loaded
+        nobody = not self.server.sessions.any_of(to.bare)
+        if nobody and stanza.name == "presence" and stanza.type in (None, "unavailable"):
+            return  # RFC 6121 sections 8.5.1 and 8.5.2.2.2: so nothing has to be loaded
         account = self.accounts.loaded(to.local) or await self.accounts.load(to.local)
         if account is None:
             await self._refuse_for_nobody(stanza)

@@ -20,6 +20,8 @@ class Sessions:
     def __init__(self) -> None:
         self._of: dict[str, dict[str, Session]] = {}
         self.count = 0
+        # Accounts, as bare addresses, with sessions of the last process that are registered when the account is loaded.
+        self.dormant: set[str] = set()
 
     def add(self, session: Session) -> None:
         """Register a session whose full JID is free; `KeyError` when it is not."""
@@ -49,6 +51,10 @@ class Sessions:
         """The sessions of an account, given as text."""
         resources = self._of.get(bare)
         return list(resources.values()) if resources else []
+
+    def any_of(self, bare: str) -> bool:
+        """Whether an account, given as text, has sessions, were it loaded."""
+        return bare in self._of or bare in self.dormant
 
     def __iter__(self) -> Iterator[Session]:
         """Every session, as of now."""

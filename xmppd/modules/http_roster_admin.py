@@ -279,7 +279,7 @@ async def _refresh_one(host: Host, name: str) -> tuple[Account, Changes] | tuple
     except InvalidJID:
         host.log.error("{name} cannot be the name of a user of {host}", name=name[:100], host=host.domain)
         return None
-    if not host.server.sessions.of(f"{local}@{host.domain}"):
+    if not host.server.sessions.any_of(f"{local}@{host.domain}"):
         return ()
     account = await host.accounts.load(local)
     if account is None:

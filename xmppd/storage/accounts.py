@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred
 from .errors import AlreadyExists
 from .rows import Account, AccountRow, Credentials, NewAccount, ScramKeys
 from .schema import account, account_data, credential
-from .sql import Upsert
+from .sql import Query, Upsert
 
 if TYPE_CHECKING:
     from .store import Store
@@ -33,12 +34,9 @@ _KEYS = (
     credential.c.stored_key,
     credential.c.server_key,
 )
-_FIND = select(account).where(_NAMED)
-_FIND_WITH_KEYS = select(account, *_KEYS).join_from(account, credential, isouter=True).where(_NAMED)
+_FIND = Query(select(account).where(_NAMED))
+_FIND_WITH_KEYS = Query(select(account, *_KEYS).join_from(account, credential, isouter=True).where(_NAMED))
 _CREDENTIALS = select(*_KEYS).where(credential.c.account_id == bindparam("id"))
-_DATA = select(account_data.c.kind, account_data.c.key, account_data.c.value).where(
-    account_data.c.account_id == bindparam("account"), account_data.c.kind.in_(bindparam("kinds", expanding=True))
-)
 _HASHES = (
     select(credential.c.hash, func.count())
     .join_from(credential, account)
@@ -147,9 +145,9 @@ class Accounts:
         row = {**_new_row(host, localpart, self._store.now_ms()), "enabled": False, "password_changed": _UNFINISHED}
 
         def job(connection: Connection) -> int | None:
-            found = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
+            found = _find(connection, host, localpart)
             if found is not None:
-                if not _is_unfinished(AccountRow(*found)):
+                if not _is_unfinished(found):
                     return None
                 connection.execute(_DELETE, {"id_": found.id})
             (account_id,) = connection.execute(_INSERT, row).inserted_primary_key or (0,)
@@ -166,8 +164,8 @@ class Accounts:
         """The id of an account whose import has begun and not ended; None where there is no such account."""
 
         def job(connection: Connection) -> int | None:
-            found = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
-            return int(found.id) if found is not None and _is_unfinished(AccountRow(*found)) else None
+            found = _find(connection, host, localpart)
+            return found.id if found is not None and _is_unfinished(found) else None
 
         return self._store.write(job)
 
@@ -204,12 +202,7 @@ class Accounts:
 
     def find(self, host: str, localpart: str) -> Deferred[AccountRow | None]:
         """The account of that name, if there is one."""
-
-        def job(connection: Connection) -> AccountRow | None:
-            row = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
-            return None if row is None else AccountRow(*row)
-
-        return self._store.write(job)
+        return self._store.write(lambda connection: _find(connection, host, localpart))
 
     def find_with_data(
         self, host: str, localpart: str, kinds: Sequence[str]
@@ -217,13 +210,13 @@ class Accounts:
         """The account of that name, with what modules keep for it under these kinds, by kind and key."""
 
         def job(connection: Connection) -> tuple[AccountRow, dict[str, dict[str, bytes]]] | None:
-            row = connection.execute(_FIND, {"host": host, "localpart": localpart}).first()
-            if row is None:
+            found = _find(connection, host, localpart)
+            if found is None:
                 return None
             data: dict[str, dict[str, bytes]] = {kind: {} for kind in kinds}
-            for kind, key, value in connection.execute(_DATA, {"account": row[0], "kinds": list(kinds)}):
+            for kind, key, value in _data(connection, found.id, kinds):
                 data[kind][key] = value
-            return AccountRow(*row), data
+            return found, data
 
         return self._store.write(job)
 
@@ -240,15 +233,15 @@ class Accounts:
         """`find` and `credentials` in one, with what is kept for the account under a kind: what a login needs."""
 
         def job(connection: Connection) -> Account | None:
-            rows = connection.execute(_FIND_WITH_KEYS, {"host": host, "localpart": localpart}).all()
+            rows = _FIND_WITH_KEYS(connection, {"host": host, "localpart": localpart})
             if not rows:
                 return None
             columns = len(account.columns)
             # An account without credentials has one row, of which that half is empty.
             keys = {row[columns]: ScramKeys(*row[columns + 1 :]) for row in rows if row[columns] is not None}
-            found = AccountRow(*rows[0][:columns])
-            data = connection.execute(_DATA, {"account": found.id, "kinds": [kind]}) if kind else ()
-            return Account(found, keys, {row.key: row.value for row in data})
+            found = _account(rows[0][:columns])
+            data = _data(connection, found.id, [kind]) if kind else ()
+            return Account(found, keys, {key: value for _, key, value in data})
 
         return self._store.write(job)
 
@@ -292,6 +285,32 @@ class Accounts:
     def count(self, host: str) -> Deferred[int]:
         """How many accounts a host has. May miss what is queued."""
         return self._store.read(lambda connection: connection.execute(_COUNT, {"host": host}).scalar_one())
+
+
+def _find(connection: Connection, host: str, localpart: str) -> AccountRow | None:
+    rows = _FIND(connection, {"host": host, "localpart": localpart})
+    return _account(rows[0]) if rows else None
+
+
+def _account(row: Sequence[Any]) -> AccountRow:
+    id, host, localpart, created, enabled, password_changed = row
+    return AccountRow(id, host, localpart, created, bool(enabled), password_changed)
+
+
+@cache
+def _data_of(kinds: int) -> Query:
+    """What is kept for an account under so many kinds; a statement with room for any number is written anew each
+    time."""
+    these = account_data.c.kind.in_([bindparam(f"kind{number}") for number in range(kinds)])
+    columns = account_data.c.kind, account_data.c.key, account_data.c.value
+    return Query(select(*columns).where(account_data.c.account_id == bindparam("account"), these))
+
+
+def _data(connection: Connection, account_id: int, kinds: Sequence[str]) -> Sequence[Sequence[Any]]:
+    if not kinds:
+        return ()
+    names = {f"kind{number}": kind for number, kind in enumerate(kinds)}
+    return _data_of(len(kinds))(connection, {"account": account_id, **names})
 
 
 def _new_row(host: str, localpart: str, when: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from .rows import Roster, RosterItem, SubscriptionRequest
 from .schema import roster_item, roster_version, subscription_request
-from .sql import Upsert
+from .sql import Query, Upsert
 
 if TYPE_CHECKING:
     from .store import Store
@@ -20,17 +20,17 @@ __all__ = ["Rosters"]
 
 _item = roster_item.c
 _request = subscription_request.c
-_ITEMS = (
+_ITEMS = Query(
     select(_item.jid, _item.name, _item.subscription, _item.ask, _item.approved, _item.groups)
     .where(_item.account_id == bindparam("id"))
     .order_by(_item.jid)
 )
-_REQUESTS = (
+_REQUESTS = Query(
     select(_request.jid, _request.stanza, _request.received)
     .where(_request.account_id == bindparam("id"))
     .order_by(_request.jid)
 )
-_VERSION = select(roster_version.c.version).where(roster_version.c.account_id == bindparam("id"))
+_VERSION = Query(select(roster_version.c.version).where(roster_version.c.account_id == bindparam("id")))
 _REMOVE = delete(roster_item).where(_item.account_id == bindparam("id"), _item.jid == bindparam("contact"))
 _REMOVE_REQUEST = delete(subscription_request).where(
     _request.account_id == bindparam("id"), _request.jid == bindparam("contact")
@@ -53,11 +53,11 @@ class Rosters:
             who = {"id": account_id}
             return Roster(
                 items=[
-                    RosterItem(jid, name, subscription, ask, approved, tuple(json.loads(groups)))
-                    for jid, name, subscription, ask, approved, groups in connection.execute(_ITEMS, who)
+                    RosterItem(jid, name, subscription, ask, bool(approved), tuple(json.loads(groups)))
+                    for jid, name, subscription, ask, approved, groups in _ITEMS(connection, who)
                 ],
-                version=connection.execute(_VERSION, who).scalar_one_or_none() or 0,
-                requests=[SubscriptionRequest(*row) for row in connection.execute(_REQUESTS, who)],
+                version=next((version for (version,) in _VERSION(connection, who)), 0),
+                requests=[SubscriptionRequest(*row) for row in _REQUESTS(connection, who)],
             )
 
         return self._store.write(job)

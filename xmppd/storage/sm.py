@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from .rows import SmSession, SmStanza
 from .schema import account, sm_session, sm_stanza
-from .sql import Upsert
+from .sql import Query, Upsert
 
 if TYPE_CHECKING:
     from .store import Store
@@ -33,14 +33,14 @@ _ACKNOWLEDGED = delete(sm_stanza).where(
 )
 _CLEAR = delete(sm_stanza).where(_stanza.session_id == bindparam("session"))
 _REMOVE = delete(sm_session).where(_session.id == bindparam("session"))
-_ALL = (
-    select(account.c.localpart, sm_session)
-    .join(account, account.c.id == _session.account_id)
-    .where(account.c.host == bindparam("of_host"), _session.id > bindparam("after"))
-    .order_by(_session.id)
-    .limit(bindparam("most"))
+# There are more accounts than sessions, so SQLite must not begin with those of the host.
+_ACCOUNTS = (
+    select(account.c.localpart)
+    .where(account.c.id.in_(select(_session.account_id)), func.coalesce(account.c.host, "") == bindparam("of_host"))
+    .order_by(account.c.localpart)
 )
-_STANZAS = (
+_SESSIONS = Query(select(sm_session).where(_session.account_id == bindparam("account")).order_by(_session.id))
+_STANZAS = Query(
     select(_stanza.position, _stanza.sent, _stanza.stanza)
     .where(_stanza.session_id == bindparam("session"))
     .order_by(_stanza.position)
@@ -146,17 +146,19 @@ class StreamManagement:
 
         return self._store.write(job)
 
-    def sessions(self, host: str, after: int = 0, limit: int = 100) -> Deferred[list[tuple[str, SmSession]]]:
-        """The sessions of a host's accounts whose id is greater than `after`, by id, each with its localpart."""
-        page = {"of_host": host, "after": after, "most": limit}
+    def accounts(self, host: str) -> Deferred[list[str]]:
+        """The localparts of a host's accounts that have sessions."""
+        row = {"of_host": host}
+        return self._store.write(lambda connection: list(connection.execute(_ACCOUNTS, row).scalars()))
 
-        def job(connection: Connection) -> list[tuple[str, SmSession]]:
-            return [(local, SmSession(*row)) for local, *row in connection.execute(_ALL, page)]
+    def sessions(self, account_id: int) -> Deferred[list[tuple[SmSession, list[SmStanza]]]]:
+        """The sessions of an account, oldest first, each with what its client has not acknowledged, in order."""
+
+        def stanzas(connection: Connection, id: int) -> list[SmStanza]:
+            return [SmStanza(*row) for row in _STANZAS(connection, {"session": id})]
+
+        def job(connection: Connection) -> list[tuple[SmSession, list[SmStanza]]]:
+            found = [SmSession(*row) for row in _SESSIONS(connection, {"account": account_id})]
+            return [(session, stanzas(connection, session.id)) for session in found]
 
         return self._store.write(job)
-
-    def stanzas(self, id: int) -> Deferred[list[SmStanza]]:
-        """What the client of a session has not acknowledged, in order."""
-        return self._store.write(
-            lambda connection: [SmStanza(*row) for row in connection.execute(_STANZAS, {"session": id})]
-        )

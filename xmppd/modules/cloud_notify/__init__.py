@@ -40,6 +40,7 @@ from xmppd.core.events import (
     PushDisabled,
     PushWanted,
     QueuedWhileAway,
+    Restored,
     Resumed,
     Starting,
 )
@@ -95,6 +96,7 @@ def setup(host: Host) -> None:
     host.bus.on(ClientRevoked, registrations.revoked)
     host.bus.on(PasswordChanged, registrations.password_changed)
     host.bus.on(Starting, start)
+    host.bus.on(Restored, restored)
 
 
 async def enable(request: Request) -> None:
@@ -311,11 +313,13 @@ async def start(event: Starting) -> None:
     it was killed."""
     host = event.host
     await host.service(Outbox).restore()
-    for session in host.server.sessions:
-        if session.host is not host or session.keeper is None or not session.keeper.hibernates:
-            continue
-        session.put(Tied(client_of(session)))
-        if session.find(Away) is None:
-            hibernated(session, RESTART_SECONDS)
-        else:
-            notify_of_all(session, RESTART_SECONDS)
+
+
+def restored(event: Restored) -> None:
+    """The same of what waits for a session."""
+    session = event.session
+    session.put(Tied(client_of(session)))
+    if session.find(Away) is None:
+        hibernated(session, RESTART_SECONDS)
+    else:
+        notify_of_all(session, RESTART_SECONDS)

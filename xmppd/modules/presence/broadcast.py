@@ -129,7 +129,7 @@ async def _learn_of_others(session: Session) -> None:
     roster = account.get(Roster)
     server = session.host.server
     for contact in roster.subscriptions():
-        if contact.domain in server.hosts and not server.sessions.of(contact.bare):
+        if contact.domain in server.hosts and not server.sessions.any_of(contact.bare):
             # The answer to a probe would be this; the contact's account need not be loaded for it.
             session.deliver(Stanza("presence", {"type": "unavailable"}, sender=contact, to=session.jid))
         else:

@@ -22,7 +22,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.words.xish import domish
 
-from xmppd.core.events import Ended, HibernationEnded, Resumed, Starting, Stopping
+from xmppd.core.bus import Stage
+from xmppd.core.events import AccountLoading, Ended, HibernationEnded, Resumed, Starting, Stopping
 from xmppd.core.host import Host, StreamFeature
 from xmppd.core.session import Carrier, Session
 from xmppd.modules.smacks import hibernation
@@ -58,6 +59,7 @@ def setup(host: Host) -> None:
     host.nonzas[ns.SM, "a"] = acknowledged
     host.bus.on(Ended, hibernation.ended)
     host.bus.on(Starting, hibernation.start)
+    host.bus.on(AccountLoading, hibernation.restore, Stage.AFTER)
     host.bus.on(Stopping, hibernation.stop)
     sweeping = LoopingCall(sweep, host)
     sweeping.clock = host.server.clock  # type: ignore[assignment]
@@ -208,10 +210,22 @@ async def _resume_or_say(stream: Carrier, previd: str, h: str | None, tell: Tell
         handled = parse_h(h)
     except ValueError as error:
         return sm.failed("bad-request", str(error))
+    await _wake(stream)
     managed = _find(stream, previd)
     if managed is not None and await _resume(stream, managed, handled, tell):
         return None
     return await _not_found(stream, previd)
+
+
+async def _wake(stream: Carrier) -> None:
+    """Have sessions in memory that the last process had."""
+    assert stream.host is not None and stream.account_name is not None
+    server, jid = stream.host.server, JID(stream.account_name, stream.host.domain)
+    if jid.bare in server.sessions.dormant:
+        try:
+            await server.meet(jid)
+        except StorageError:  # not <failed/>: the client would give up a session that is only to be tried again later
+            raise StreamError("resource-constraint", "the server cannot find the session now") from None
 
 
 async def _resume(stream: Carrier, managed: Managed, h: int, tell: Tell) -> bool:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from xmppd.config import Duration, Integer, Option
-from xmppd.core.events import AckDelayed, Ended, Hibernated, HibernationEnded, Starting, Stopping
+from xmppd.core.accounts import Account
+from xmppd.core.events import (
+    AccountLoading,
+    AckDelayed,
+    Ended,
+    Hibernated,
+    HibernationEnded,
+    Restored,
+    Starting,
+    Stopping,
+)
 from xmppd.core.host import Host
 from xmppd.core.routing import reachable
 from xmppd.core.session import NOBODY, Session
 from xmppd.modules.smacks.journal import Journal, Queued
 from xmppd.modules.smacks.managed import ASK_SECONDS, MAX_UNACKED, Book, Managed, is_copy
 from xmppd.modules.smacks.state import restore_state
-from xmppd.storage import SmSession, StorageError
+from xmppd.storage import SmSession, SmStanza, StorageError
 from xmppd.wire.delay import delayed
 from xmppd.wire.sm import SLACK
 
@@ -32,6 +42,8 @@ OPTIONS = (HIBERNATION_TIME, MAX_HIBERNATED, MAX_ACK_DELAY)
 
 SWEEP_SECONDS = 1.0  # how often sessions are looked at for which something is due
 RETRY_SECONDS = 5.0  # after which a session whose end could not be written tries that again
+WAKE_TOGETHER = 5  # accounts that are loaded at once then, and not more: others want to be served meanwhile
+WAKE_SECONDS = 1.0  # after the start, until sessions of the last process are restored that nobody has asked for
 WRITE_MS = 5000  # after which what is not acknowledged is written, whatever it is
 
 KIND = "smacks"  # in the store: of an ended session how much it had handled, and when it ended, under its SM-ID
@@ -264,41 +276,71 @@ def _sweep_one(host: Host, managed: Managed, write: bool) -> bool:
 
 
 async def start(event: Starting) -> None:
-    """Sessions that the last process had hibernate; those whose time is over end."""
+    """There may be sessions that the last process had. They are there again when their account is loaded, for whatever
+    reason; in the course of time all are, but the server need not wait for that."""
     host = event.host
-    store = host.server.store
-    await store.sm.recover(SLACK)
-    after = 0
-    restored: list[Managed] = []
-    while page := await store.sm.sessions(host.domain, after):
-        for local, stored in page:
-            after = stored.id
-            managed = await _restore(host, local, stored)
-            restored += [managed] if managed is not None else []
-    for managed in restored:  # now that those are there who may have what waited for others
-        if managed.timer is None:
-            managed.session.end()
-    if restored:
-        host.log.info("{count} sessions of the last run wait for their clients", count=len(restored))
-
-
-async def _restore(host: Host, local: str, stored: SmSession) -> Managed | None:
-    """Make a session of what is stored of it; where its client may come back the time of that runs."""
     server = host.server
-    account = await host.accounts.load(local)
-    if account is None:
-        return None  # it is disabled; what waits for it waits on
+    await server.store.sm.recover(SLACK)
+    locals = await server.store.sm.accounts(host.domain)
+    server.sessions.dormant |= {f"{local}@{host.domain}" for local in locals}
+    for local in locals:
+        account = host.accounts.loaded(local)
+        if account is not None:
+            await _restore_all(account)
+    if server.sessions.dormant:
+        server.clock.callLater(WAKE_SECONDS, lambda: server.tasks.start(_wake(host, locals), "restoring sessions"))
+
+
+async def _wake(host: Host, locals: list[str]) -> None:
+    """Load the accounts that nobody has asked for yet: their sessions are seen by others, and end in their time."""
+    for start in range(0, len(locals), WAKE_TOGETHER):
+        if host.server.stopping:
+            return
+        some = (_wake_one(host, local) for local in locals[start : start + WAKE_TOGETHER])
+        await gatherResults([Deferred.fromCoroutine(each) for each in some])
+    found = (session.find(Managed) for session in host.server.sessions if session.host is host)
+    count = sum(managed is not None and managed.restarted for managed in found)
+    host.log.info("{count} sessions of the last run wait for their clients", count=count)
+
+
+async def _wake_one(host: Host, local: str) -> None:
+    bare = f"{local}@{host.domain}"
+    if bare not in host.server.sessions.dormant:
+        return
+    try:
+        if await host.accounts.load(local) is None:  # it is disabled; what waits for it waits on
+            host.server.sessions.dormant.discard(bare)
+    except StorageError as error:
+        host.log.error("sessions of {user} are not there yet: {error}", user=local, error=str(error))
+
+
+async def restore(event: AccountLoading) -> None:
+    """The sessions of an account come with it."""
+    if event.account.jid.bare in event.account.host.server.sessions.dormant:
+        await _restore_all(event.account)
+
+
+async def _restore_all(account: Account) -> None:
+    rows = await account.host.server.store.sm.sessions(account.id)
+    account.host.server.sessions.dormant.discard(account.jid.bare)
+    restored = [_restore(account, stored, stanzas) for stored, stanzas in rows]
+    for managed in restored:  # now that those are there who may have what waited for others
+        if managed is not None and managed.timer is None:
+            managed.session.end()
+
+
+def _restore(account: Account, stored: SmSession, stanzas: list[SmStanza]) -> Managed | None:
+    """Make a session of what is stored of it; where its client may come back the time of that runs."""
+    host, server = account.host, account.host.server
     try:
         jid = account.jid.with_resource(stored.resource)
         session = Session(host, account, jid, server.token()[:8], NOBODY, None)
         restore_state(session, stored.state)
         managed = Managed(session, stored.sm_id, stored)
-        for row in await server.store.sm.stanzas(stored.id):
+        for row in stanzas:
             managed.restore(row)
-    except StorageError:
-        raise
-    except Exception:  # one row that cannot be read is no reason not to start
-        host.log.failure("a session of {user} cannot be read and is left out", user=local)
+    except Exception:  # one row that cannot be read is no reason to do without the account
+        host.log.failure("a session of {user} cannot be read and is left out", user=account.jid.local)
         return None
     session.put(managed)
     session.keeper = managed
@@ -318,6 +360,7 @@ async def _restore(host: Host, local: str, stored: SmSession) -> Managed | None:
     left = ((usual if managed.until is None else managed.until) - now) / 1000
     if managed.id and left > 0:
         _wait(managed, left)
+        server.tasks.start(host.bus.fire(Restored(session)), "a restored session's event")
     return managed
 
 
