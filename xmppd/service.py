@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import secrets
 import signal
@@ -50,6 +51,10 @@ SHUTDOWN_SECONDS = 60.0  # for what is under way when the server is told to stop
 GOODBYE_SECONDS = 2.0  # for clients to read that it stops
 
 TOKEN_KEY_BYTES = 32
+
+# How seldom Python looks for garbage in cycles: little of what comes and goes is in one, and what is there at the start
+# stays. A message takes 7 % less by that (docs/decisions/0014-hot-path.md).
+GC_THRESHOLDS = (20_000, 20, 100)
 
 
 class CannotStart(Exception):
@@ -243,6 +248,8 @@ class Xmppd(Service):
         self._keep_alive = LoopingCall(self._keep_alive_all)
         self._keep_alive.clock = self._reactor
         self._keep_alive.start(KEEPALIVE_SECONDS, now=False)
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         self.server.ready = True
         self._log.info("xmppd ready: {hosts}", hosts=", ".join(self.server.hosts))
 

@@ -7,6 +7,8 @@ import asyncio
 import base64
 import random
 import re
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -250,6 +252,18 @@ class Stream(asyncio.Protocol):
         """What the server sends from now on stays on the way."""
         self._transport.pause_reading()
 
+    def read_on(self) -> None:
+        """Read again, also what the server has sent meanwhile."""
+        if not self._over and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def reset(self) -> None:
+        """Drop the connection by a TCP reset: the other side is told that it is broken, not that it has ended."""
+        if not self._over and not self._transport.is_closing():
+            raw = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
+
     def send(self, text: str) -> None:
         """Send, or not, if there is nobody any more."""
         if not self._over and not self._transport.is_closing():
@@ -317,7 +331,12 @@ class Client:
     # ---- what a test has it do
 
     async def arrive(self) -> None:
-        """Log in, bind, switch stream management on, and say that one is there."""
+        """Begin a session, and say that one is there."""
+        await self.begin()
+        self._send(None, "<presence/>")
+
+    async def begin(self) -> None:
+        """Log in, bind, and switch stream management on."""
         await self._log_in()
         resource = f"<resource>{self.resource}</resource>"
         self._stream.send(f"<iq type='set' id='b'><bind xmlns='{BIND}'>{resource}</bind></iq>")
@@ -328,7 +347,6 @@ class Client:
         assert enabled.tag == f"{SM}enabled" and enabled.get("resume") == "true", shown(enabled)
         self._id = enabled.attrib["id"]
         self.online = True
-        self._send(None, "<presence/>")
 
     def say(self, other: Client, bare: bool = False) -> Key:
         """Send the next message to `other`, to its session or to its account; what the message is called."""
@@ -378,6 +396,11 @@ class Client:
         """From now on nothing reaches it any more; it has to be cut some time."""
         self.deaf = True
         self._stream.stop_reading()
+
+    def hear_again(self) -> None:
+        """What was sent to it since `go_deaf` reaches it after all."""
+        self.deaf = False
+        self._stream.read_on()
 
     def come_back(self) -> None:
         """It may resume."""

@@ -53,7 +53,8 @@ class LoggedProcess:
             stderr=subprocess.STDOUT, text=True, errors="replace", env=self.environment(),
         )  # fmt: skip
         self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, args=(self.process, self._new), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process, self._new), daemon=True)
+        self._reader.start()
         self.wait_for(self.READY)
         return self
 
@@ -64,11 +65,11 @@ class LoggedProcess:
             lines.put(line)
         lines.put(None)
 
-    def wait_for(self, text: str) -> str:
+    def wait_for(self, text: str, patience: float = PATIENCE) -> str:
         """The next line of the log that has `text` in it."""
         while True:
             try:
-                line = self._new.get(timeout=PATIENCE)
+                line = self._new.get(timeout=patience)
             except queue.Empty:
                 raise AssertionError(f"no {text!r} in the log:\n{self.log()}") from None
             assert line is not None, f"the server ended before {text!r}:\n{self.log()}"
@@ -103,6 +104,7 @@ class LoggedProcess:
         """Wait for its end; its exit status."""
         assert self.process is not None
         status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)  # the log is whole
         return status
 
     def is_running(self) -> bool:
