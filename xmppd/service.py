@@ -43,7 +43,7 @@ from xmppd.net.s2s.federation import Federation
 from xmppd.net.s2s.figures import Figures
 from xmppd.net.s2s.options import CA_FILE, S2S_DIRECT_TLS_PORTS, S2S_PORTS
 from xmppd.net.s2s.trust import Trust
-from xmppd.net.service import KEEPALIVE_SECONDS, ClientService
+from xmppd.net.service import KEEPALIVE_SECONDS, REST_SECONDS, ClientService
 from xmppd.storage import StorageError, Store
 from xmppd.wire import ns
 
@@ -137,7 +137,7 @@ class Xmppd(Service):
         self._listeners: list[Listener] = []
         self._http_listeners: list[Listener] = []
         self._proxied: list[BehindProxy] = []
-        self._keep_alive: LoopingCall | None = None
+        self._looping: list[LoopingCall] = []
         try:
             self.config = options.read(path)
             self._set_up()
@@ -245,9 +245,11 @@ class Xmppd(Service):
         for listener in self._listeners:
             listener.start()
         self._admin.start()
-        self._keep_alive = LoopingCall(self._keep_alive_all)
-        self._keep_alive.clock = self._reactor
-        self._keep_alive.start(KEEPALIVE_SECONDS, now=False)
+        for work, seconds in ((self._keep_alive_all, KEEPALIVE_SECONDS), (self.clients.rest, REST_SECONDS)):
+            looping = LoopingCall(work)
+            looping.clock = self._reactor
+            looping.start(seconds, now=False)
+            self._looping.append(looping)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         self.server.ready = True
@@ -293,8 +295,9 @@ class Xmppd(Service):
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        if self._keep_alive is not None and self._keep_alive.running:
-            self._keep_alive.stop()
+        for looping in self._looping:
+            if looping.running:
+                looping.stop()
         for listener in self._listeners:
             listener.stop()
         for port in self._proxied:

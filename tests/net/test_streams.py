@@ -565,3 +565,16 @@ def test_after_the_end_nothing_is_listened_to() -> None:
     player.sends("<message/>")
     player.opens()
     player.receives_nothing()
+
+
+def test_a_stream_at_rest_reads_on_as_before() -> None:
+    world = World()
+    romeo = world.online("romeo@example.org/orchard")
+    for busy in (True, False):
+        if busy:
+            romeo.sends(" ")
+        world.service.rest()
+        world.service.rest()
+        assert romeo.stream._parser._expat is None
+    romeo.sends("<iq type='get' id='p' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")
+    romeo.receives(f"<iq type='result' id='p' from='example.org' to='{romeo.full}'/>")

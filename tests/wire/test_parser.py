@@ -15,7 +15,7 @@ from tests.wire.strategies import HEADER_PREFIXES, element, splits, stanzas
 from tests.wire.support import HEADER, LIMITS, OPENING, RICH, condition, events, feed, infoset, plain, stanza
 from xmppd.wire import ns
 from xmppd.wire.errors import StreamError
-from xmppd.wire.parser import StreamEnd, StreamHeader, StreamParser
+from xmppd.wire.parser import Event, StreamEnd, StreamHeader, StreamParser
 from xmppd.wire.stanza import Stanza
 
 BIG = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
@@ -53,6 +53,35 @@ def test_any_split_gives_the_same_events(data: st.DataObject) -> None:
     assert sum(isinstance(event, Stanza) for event in whole) == len(texts)
     pieces = feed(StreamParser(LIMITS), data.draw(splits(stream)))
     assert [plain(event) for event in pieces] == [plain(event) for event in whole]
+
+
+@BIG
+@given(st.data())
+def test_to_rest_between_two_pieces_makes_no_difference(data: st.DataObject) -> None:
+    rich = data.draw(st.booleans())
+    header = RICH if rich else HEADER
+    texts = data.draw(st.lists(stanzas(tuple(HEADER_PREFIXES) if rich else ()), min_size=1, max_size=3))
+    stream = header + "".join(texts).encode() + data.draw(st.sampled_from([b"", b"</stream:stream>", b"x", b"<a"]))
+    whole = StreamParser(LIMITS).feed(stream)
+    parser, pieces = StreamParser(LIMITS), list[Event]()
+    for piece in data.draw(splits(stream)):
+        pieces += parser.feed(piece)
+        parser.rest()
+    assert [plain(event) for event in pieces] == [plain(event) for event in whole]
+
+
+def test_a_parser_at_rest_takes_little() -> None:
+    parser = StreamParser(LIMITS)
+    parser.feed(HEADER + b"<message")
+    parser.rest()
+    assert parser._expat is not None  # something is unfinished
+    parser.feed(b"/>")
+    parser.rest()
+    assert parser._expat is None
+    assert [type(event) for event in parser.feed(b"<presence/><iq/>")] == [Stanza, Stanza]
+    parser.rest()
+    parser.close()
+    assert parser.feed(b"<a/>") == []
 
 
 @BIG

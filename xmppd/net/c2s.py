@@ -123,8 +123,13 @@ class ClientStream:
         """Bytes of the client, decrypted."""
         if self._authentication is not None and self._authentication.forbids(data):
             self.end(StreamError("not-authorized", "an authentication is under way"))
+        self.service.busy.add(self)
         self.feed(data)
         self.slow_down(len(data))
+
+    def rest(self) -> None:
+        """Nothing has come for a while."""
+        self._parser.rest()
 
     def feed(self, data: bytes) -> None:
         """Something of the stream; whoever gives it says by `slow_down` how much it cost."""
@@ -386,10 +391,6 @@ class ClientStream:
         self.log.info("{session}: {jid} is back, from {peer}", session=self.id[:8], jid=session.jid.full,
                       peer=self.transport.peer)  # fmt: skip
 
-    def send(self, data: bytes) -> None:
-        """See `Carrier`."""
-        self.write(data)
-
     def write(self, data: bytes) -> None:
         """Send an element to the client, after what waits for it."""
         if self._withheld is not None:
@@ -401,6 +402,8 @@ class ClientStream:
         if self._ahead:
             self._send_ahead()
         self.transport.write(data)
+
+    send = write  # as a `Carrier`
 
     def _send_ahead(self) -> None:
         for element in self._ahead:

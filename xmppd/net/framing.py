@@ -28,6 +28,9 @@ class Parser(Protocol):
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes, in order."""
 
+    def rest(self) -> None:
+        """Take little memory as long as nothing comes."""
+
     def close(self) -> None:
         """Nothing is read any more."""
 

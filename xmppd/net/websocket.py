@@ -109,6 +109,9 @@ class MessageParser:
             return [StreamHeader(element.attributes, {"": ns.CLIENT})]
         return [StreamEnd() if element.name == "close" else StreamError("unsupported-stanza-type")]
 
+    def rest(self) -> None:
+        """See `Parser`: nothing is kept from one document to the next."""
+
     def close(self) -> None:
         """See `Parser`."""
         self._parser.close()

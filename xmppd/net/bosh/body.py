@@ -79,6 +79,9 @@ class BodyParser:
             events.append(StreamError("not-well-formed", "a body comes whole"))
         return [_of_client(event) for event in events if isinstance(event, Stanza | StreamError)]
 
+    def rest(self) -> None:
+        """See `Parser`: nothing is kept from one document to the next."""
+
     def close(self) -> None:
         """See `Parser`."""
 
