@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import os
 from pathlib import Path
 
@@ -21,7 +22,8 @@ PEM = serialization.Encoding.PEM
 
 
 def certificates(folder: Path, *domains: str) -> Certificates:
-    return Certificates(folder, domains or ["example.org"], lambda: NOW, b"xmpp-client")
+    later = itertools.count(NOW, 2)  # each look is a while after the one before
+    return Certificates(folder, domains or ["example.org"], lambda: next(later), b"xmpp-client")
 
 
 def write(folder: Path, domain: str = "example.org", times: int = 1) -> bytes:
@@ -224,7 +226,8 @@ def test_an_expired_certificate_is_used_and_its_end_is_told(tmp_path: Path) -> N
 
 
 def test_what_an_acme_client_brings_later_takes_the_place_of_the_self_signed_one(tmp_path: Path) -> None:
-    certificates = Certificates(tmp_path, ["example.org"], lambda: NOW, b"xmpp-client")
+    later = itertools.count(NOW, 2)
+    certificates = Certificates(tmp_path, ["example.org"], lambda: next(later), b"xmpp-client")
     before = certificates.context("example.org")
     (tmp_path / "example.org").mkdir()
     certificate, key = self_signed("example.org", NOW)
@@ -243,3 +246,18 @@ def test_a_name_below_a_domain_gets_the_certificate_of_that_domain(tmp_path: Pat
     assert used.context("chat.example.org") is used.context("example.org")
     assert used.context("a.rooms.example.org") is used.context("rooms.example.org")
     assert used.context("elsewhere.example") is used.context("other.example")
+
+
+def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
+    now = NOW
+    write(tmp_path)
+    used = Certificates(tmp_path, ["example.org"], lambda: now, b"xmpp-client")
+    before = in_use(used)
+    after = write(tmp_path, times=2)
+    now += 0.9
+    assert in_use(used) == before
+    now += 0.2
+    assert in_use(used) == expected(after) != before
+    write(tmp_path, times=3)
+    now -= 3600  # the clock was put back
+    assert in_use(used) != expected(after)

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from xmppd.storage import Range
 from xmppd.storage import archive as archives
-from xmppd.storage.archive import MAX_BYTES, MAX_RECENT, MAX_RECENT_BYTES, _select
+from xmppd.storage.archive import MAX_BYTES, MAX_RECENT, MAX_RECENT_BYTES, _select, _values
 from xmppd.storage.schema import archive, archive_recent
 
 ROMEO, PARIS = "romeo@example.org", "paris@example.org"
@@ -128,7 +128,8 @@ def test_a_message_of_nobody(store, pump):
 @pytest.mark.parametrize("limits", [{}, {"after": id(5)}, {"before": id(5)}, {"resource": "church"}])
 def test_a_page_is_found_by_an_index(store, pump, contact, limits):
     """The price of a page depends neither on the length of the archive nor on where in it the page is."""
-    query = _select(1, Range(contact=contact, **limits), 50, backwards=True)
+    range = Range(contact=contact, **limits)
+    query = _select(range, backwards=True)
 
     def explain(connection):
         sqlite = connection.dialect.name == "sqlite"
@@ -136,7 +137,8 @@ def test_a_page_is_found_by_an_index(store, pump, contact, limits):
             connection.execute(text("SET LOCAL enable_seqscan = off"))  # the table is empty
             connection.execute(text("SET LOCAL enable_sort = off"))
         compiled = query.compile(dialect=connection.dialect)
-        values = tuple(compiled.params[name] for name in compiled.positiontup) if sqlite else compiled.params
+        given = {**compiled.params, **_values(1, range, 50)}
+        values = tuple(given[name] for name in compiled.positiontup) if sqlite else given
         return [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN' * sqlite} {compiled}", values)]
 
     plan = " ".join(pump.run(store.read(explain))).lower()

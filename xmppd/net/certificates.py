@@ -28,6 +28,8 @@ SELF_SIGNED_DAYS = 3650
 # TLS 1.2 with forward secrecy and authenticated encryption only (RFC 9325 section 4.2); 1.3 has nothing else.
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 
+LOOK_SECONDS = 1.0  # between two looks at whether files have changed
+
 Now = Callable[[], float]
 
 
@@ -56,6 +58,7 @@ class Certificates:
         self._alpn = alpn
         self._log = Logger(namespace="xmppd.tls")
         self._loaded: dict[str, _Loaded] = {}
+        self._looked: dict[str, float] = {}  # when, at the files of a domain
         for domain in domains:
             certificate, key = self.files(domain) or self._make(domain)
             self._loaded[domain] = self._load(certificate, key)
@@ -68,7 +71,7 @@ class Certificates:
         """The context for connections to `domain`; for a name that has no certificate that of the nearest domain above
         it, or else of the first."""
         nearest = self._nearest(domain) or next(iter(self._loaded))
-        self._reload_if_changed(nearest)
+        self._look(nearest)
         return self._loaded[nearest].context
 
     def _nearest(self, domain: str) -> str | None:
@@ -83,6 +86,14 @@ class Certificates:
     def reload(self) -> None:
         """Read every file that has changed. What cannot be used is logged, and the one before stays."""
         for domain in self._loaded:
+            self._reload_if_changed(domain)
+
+    def _look(self, domain: str) -> None:
+        """Read a domain's files again where they have changed; not more than once a second, as to look at them takes a
+        twentieth of a login."""
+        now = self._now()
+        if not 0 <= now - self._looked.get(domain, -LOOK_SECONDS) < LOOK_SECONDS:
+            self._looked[domain] = now
             self._reload_if_changed(domain)
 
     def _reload_if_changed(self, domain: str) -> None:

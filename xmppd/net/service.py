@@ -96,7 +96,8 @@ class ClientService:
 
     def gone(self, stream: ClientStream) -> None:
         """Called by a stream that has lost its connection."""
-        self._streams.discard(stream)
+        for those in (self._streams, self.busy, self._were_busy):
+            those.discard(stream)
         if not self._streams:
             self._is_empty()
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, true
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, false, func, insert, select, true
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from .rows import Archived
 from .schema import account, archive, archive_recent
-from .sql import insert_new
+from .sql import Query, insert_new
 
 if TYPE_CHECKING:
     from .store import Store
@@ -139,7 +140,7 @@ class Archive:
 
         None where one of the ids in `known` is not in the archive. Sees what is committed.
         """
-        query = _select(account_id, range, limit + 1, backwards)
+        query, values = _query(range, backwards), _values(account_id, range, limit + 1)
         must_be = sorted(set(known))
 
         def job(connection: Connection) -> tuple[list[Archived], bool] | None:
@@ -149,11 +150,11 @@ class Archive:
                     return None
             rows: list[Archived] = []
             size = 0
-            for row in connection.execute(query):
-                size += len(row.stanza)
+            for id, stanza in query.each(connection, values):
+                size += len(stanza)
                 if len(rows) == limit or (rows and size > MAX_BYTES):
                     return rows[::-1] if backwards else rows, False
-                rows.append(Archived(row.id, row.stanza))
+                rows.append(Archived(id, stanza))
             return rows[::-1] if backwards else rows, True
 
         return self._read(account_id, job)
@@ -204,16 +205,39 @@ def _sort(connection: Connection) -> None:
     connection.execute(_SORTED)
 
 
-def _select(account_id: int, range: Range, limit: int, backwards: bool) -> Select[tuple[bytes, bytes]]:
-    query = select(_row.id, _row.stanza).where(_row.account_id == account_id)
-    if range.contact is not None:
-        query = query.where(_row.contact == range.contact)
-        if range.resource:
-            query = query.where(_row.resource == range.resource)
-    if range.after is not None:
-        query = query.where(_row.id > range.after)
-    if range.before is not None:
-        query = query.where(_row.id < range.before)
+def _query(range: Range, backwards: bool) -> Query:
     if range.ids is not None:
-        query = query.where(_row.id.in_(range.ids))
-    return query.order_by(_row.id.desc() if backwards else _row.id).limit(limit)
+        return Query(_select(range, backwards))
+    return _query_like(
+        range.contact is not None, bool(range.resource), range.after is not None, range.before is not None, backwards
+    )
+
+
+@cache
+def _query_like(contact: bool, resource: bool, after: bool, before: bool, backwards: bool) -> Query:
+    """The query for all ranges that are limited by the same, which takes longer to make than to ask."""
+    like = Range("" if contact else None, "-" if resource else "", b"" if after else None, b"" if before else None)
+    return Query(_select(like, backwards))
+
+
+def _select(range: Range, backwards: bool) -> Select[tuple[bytes, bytes]]:
+    """The messages of a range; what limits it are parameters, as `_values` gives them."""
+    query = select(_row.id, _row.stanza).where(_row.account_id == bindparam("account"))
+    if range.contact is not None:
+        query = query.where(_row.contact == bindparam("contact"))
+        if range.resource:
+            query = query.where(_row.resource == bindparam("resource"))
+    if range.after is not None:
+        query = query.where(_row.id > bindparam("after"))
+    if range.before is not None:
+        query = query.where(_row.id < bindparam("before"))
+    if range.ids is not None:
+        these: list[BindParameter[bytes]] = [bindparam(f"id{number}") for number, _ in enumerate(range.ids)]
+        query = query.where(_row.id.in_(these) if these else false())
+    return query.order_by(_row.id.desc() if backwards else _row.id).limit(bindparam("most"))
+
+
+def _values(account_id: int, range: Range, limit: int) -> dict[str, Any]:
+    ids = {f"id{number}": id for number, id in enumerate(range.ids or ())}
+    limits = {"contact": range.contact, "resource": range.resource, "after": range.after, "before": range.before}
+    return {"account": account_id, "most": limit, **limits, **ids}

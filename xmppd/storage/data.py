@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from .rows import AccountRow
 from .schema import account, account_data, server_data
-from .sql import Upsert
+from .sql import Query, Upsert
 
 if TYPE_CHECKING:
     from .store import Store
@@ -27,7 +27,7 @@ _server = server_data.c
 _OWNED = (_own.account_id == bindparam("id"), _own.kind == bindparam("of_kind"))
 _SERVER = (_server.kind == bindparam("of_kind"), _server.key == bindparam("named"))
 _GET = select(_own.value).where(*_OWNED, _own.key == bindparam("named"))
-_ALL = select(_own.key, _own.value).where(*_OWNED).order_by(_own.key)
+_ALL = Query(select(_own.key, _own.value).where(*_OWNED).order_by(_own.key))
 _FIND = (
     select(account, _own.value)
     .join_from(
@@ -79,7 +79,7 @@ class Data:
         """All that an account keeps of a kind, by key, sorted."""
         name = {"id": account_id, "of_kind": kind}
         return self._store.write(
-            lambda connection: {row[0]: row[1] for row in connection.execute(_ALL, name)}
+            lambda connection: {row[0]: row[1] for row in _ALL(connection, name)}
         )
 
     def put(self, account_id: int, kind: str, key: str, value: bytes) -> Deferred[None]:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from .rows import OfflineMessage
 from .schema import offline_message
+from .sql import Query
 
 if TYPE_CHECKING:
     from .store import Store
@@ -21,7 +22,7 @@ _SIZE = select(func.count(), func.coalesce(func.sum(func.length(_message.stanza)
     _message.account_id == bindparam("id")
 )
 _APPEND = insert(offline_message)
-_PEEK = (
+_PEEK = Query(
     select(_message.id, _message.received, _message.stanza)
     .where(_message.account_id == bindparam("id"), _message.id > bindparam("after"))
     .order_by(_message.id)
@@ -64,7 +65,7 @@ class Offline:
         """The first `limit` messages that follow the id `after`, in the order in which they were kept."""
         page = {"id": account_id, "after": after, "limit": limit}
         return self._store.write(
-            lambda connection: [OfflineMessage(*row) for row in connection.execute(_PEEK, page)]
+            lambda connection: [OfflineMessage(*row) for row in _PEEK(connection, page)]
         )
 
     def delete(self, account_id: int, ids: Sequence[int]) -> Deferred[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Select, Table
@@ -21,17 +21,19 @@ class Query:
 
     def __call__(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows. On SQLite truth values are 0 and 1."""
+        return list(self.each(connection, parameters))
+
+    def each(self, connection: Connection, parameters: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
+        """The rows one by one: what is not taken is not read."""
         if connection.dialect.name != "sqlite":
-            return connection.execute(self._statement, parameters).all()
+            return connection.execute(self._statement, parameters)
         if self._compiled is None:
             compiled: Any = self._statement.compile(dialect=connection.dialect)
             self._compiled = str(compiled), [(name, compiled.params[name]) for name in compiled.positiontup]
         sql, names = self._compiled
         raw: Any = connection.connection.dbapi_connection
-        found: list[tuple[Any, ...]] = raw.execute(
-            sql, [parameters.get(name, default) for name, default in names]
-        ).fetchall()
-        return found
+        rows: Iterable[Sequence[Any]] = raw.execute(sql, [parameters.get(name, default) for name, default in names])
+        return rows
 
 
 class Conflicting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from functools import lru_cache
 
 from xmppd.wire import ns
 from xmppd.wire.stanza import Stanza
@@ -14,8 +15,13 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 def stamp(milliseconds: int) -> str:
     """A time since 1970 as XEP-0082 writes it, in UTC."""
-    time = datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.timezone.utc)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, rest = divmod(milliseconds, 1000)
+    return f"{_second(second)}.{rest:03}Z"
+
+
+@lru_cache(64)  # what is together was often said together
+def _second(since_1970: int) -> str:
+    return datetime.datetime.fromtimestamp(since_1970, datetime.timezone.utc).isoformat()[:19]
 
 
 _DATE_TIME = re.compile(

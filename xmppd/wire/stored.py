@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from xmppd.wire import ns
 from xmppd.wire.jid import parse
 from xmppd.wire.parser import Limits, StreamParser
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.xml import tag
 
+_NAME = re.compile(rb"<[a-z]+")
+_CLIENT = f" xmlns='{ns.CLIENT}'".encode()
 _HEADER = tag("stream:stream", {"xmlns": ns.CLIENT, "xmlns:stream": ns.STREAM})[:-2] + b">"
 
 
@@ -27,5 +31,5 @@ def read_stored(data: bytes) -> Stanza:
 
 def in_own_namespace(data: bytes) -> bytes:
     """What `Stanza.to_bytes` wrote of a stanza of ours, so that it may stand where another default namespace holds."""
-    end = next(index for index, byte in enumerate(data) if byte in b" />")
-    return b"%b xmlns='%b'%b" % (data[:end], ns.CLIENT.encode(), data[end:])
+    end = _NAME.match(data).end()  # type: ignore[union-attr]
+    return b"%b%b%b" % (data[:end], _CLIENT, data[end:])

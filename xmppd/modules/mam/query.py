@@ -19,7 +19,7 @@ from xmppd.wire.jid import InvalidJID, parse
 from xmppd.wire.rsm import Page, UnsupportedPage, read_page, set_bytes
 from xmppd.wire.stanza import Stanza
 from xmppd.wire.stored import in_own_namespace
-from xmppd.wire.xml import tag
+from xmppd.wire.xml import escape_attribute, tag
 
 MAX_RESULTS = Option(
     "max_archive_query_results", Integer(minimum=1, maximum=1000), "50",
@@ -204,6 +204,9 @@ def _result(session: Session, message: Archived, queryid: str | None) -> Stanza:
 
 def result_bytes(message: Archived, queryid: str | None = None) -> bytes:
     """Section 4.2: a message in its wrapping."""
-    delay = tag("delay", {"xmlns": ns.DELAY, "stamp": stamp(time_of(message.id))})
-    forwarded = tag("forwarded", {"xmlns": ns.FORWARD}, delay, in_own_namespace(message.stanza))
-    return tag("result", {"xmlns": ns.MAM, "queryid": queryid, "id": to_text(message.id)}, forwarded)
+    query = f" queryid='{escape_attribute(queryid)}'" if queryid is not None else ""
+    head = (
+        f"<result xmlns='{ns.MAM}'{query} id='{to_text(message.id)}'><forwarded xmlns='{ns.FORWARD}'>"
+        f"<delay xmlns='{ns.DELAY}' stamp='{stamp(time_of(message.id))}'/>"
+    )
+    return b"%b%b</forwarded></result>" % (head.encode(), in_own_namespace(message.stanza))
