@@ -15,6 +15,24 @@ from benchmarks.scenarios import SCENARIOS, Figure
 from benchmarks.servers import PEERS
 
 HEADS = ("scenario", "figure", "unit")
+DOCUMENT = """\
+Figures
+=======
+
+What a piece of work costs xmppd, Prosody and ejabberd, one beside the other on one machine.
+`benchmarks/README.rst <../benchmarks/README.rst>`_ says what is measured, how, and what to keep in mind; this page is
+made by its command.
+
+.. image:: benchmarks.svg
+   :alt: ratios to the better of the peers
+"""
+SCALE = """\
+How cost grows
+--------------
+
+.. image:: scale.png
+   :alt: cost by the number of sessions, contacts, archived messages, unacknowledged messages, and hosts
+"""
 EXPLANATION = (
     "Median of the repetitions (smallest to largest), and how many times as much that is as with the better of the "
     "peers. Less is better everywhere."
@@ -102,11 +120,12 @@ def terminal(results: Results) -> Table:
 
 
 def rst(results: Results) -> str:
-    """A table and notes in reStructuredText."""
+    """A document with the table and notes, and with the pictures that lie beside it."""
     size = "quick sizes" if results.quick else "full sizes"
     lines = [
-        f"Measured on {time.strftime('%Y-%m-%d')} with {size}: {machine()}. {EXPLANATION}", "",
-        ".. list-table::", "   :header-rows: 1", "",
+        DOCUMENT,
+        f"Measured on {time.strftime('%Y-%m-%d')} with {size}: {machine()}. {EXPLANATION}",
+        "", ".. list-table::", "   :header-rows: 1", "",
     ]  # fmt: skip
     table = [[*HEADS, *heads(results)]]
     for scenario, figure, cells in rows(results):
@@ -114,7 +133,7 @@ def rst(results: Results) -> str:
     for row in table:
         lines += [f"   {'* -' if index == 0 else '  -'} {text}" for index, text in enumerate(row)]
     told = [f"* {note.splitlines()[0]}" for note in notes(results)]
-    return "\n".join([*lines, "", *told, ""])
+    return "\n".join([*lines, "", *told, "", SCALE])
 
 
 def machine() -> str:

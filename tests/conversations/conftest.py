@@ -24,10 +24,11 @@ COUPLES = 20  # of users of a server that several tests have; made at once, whic
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One after the other, whatever runs beside them: each is several processes already."""
+    """One after the other, whatever runs beside them: each is several processes already. The soak is the longest, and
+    mostly waits."""
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("conversations"))
+            item.add_marker(pytest.mark.xdist_group("soak" if item.path.stem == "test_soak" else "conversations"))
 
 
 @pytest.fixture
