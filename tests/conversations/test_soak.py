@@ -15,7 +15,7 @@ from tests.conversations.load import Key
 from tests.conversations.soak import soak
 
 MINUTES = float(os.environ.get("XMPPD_SOAK_MINUTES", "2"))
-CLIENTS = 20
+CLIENTS = 12
 
 
 def test_soak(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.support.faulty import Died
 from tests.support.simulation import Scene, drawn_from, simulate
 
-SEEDS = 60
+SEEDS = 40
 PART = 10  # schedules in one test
 
 

@@ -15,7 +15,7 @@ from tests.support.http import Answer, Connection, request
 from tests.support.logins import exceptions
 from tests.support.web import by_hand, web_world
 
-SEEDS = int(os.environ.get("XMPPD_SEEDS", "60"))
+SEEDS = int(os.environ.get("XMPPD_SEEDS", "40"))
 STEPS = 60
 
 
