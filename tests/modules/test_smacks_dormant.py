@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from tests.modules.test_smacks import HELLO, managed
+import pytest
+from twisted.internet.defer import fail
+
+from tests.modules.test_smacks import HELLO, SM, back, managed
 from tests.modules.test_smacks_disk import BALCONY, JULIET, ORCHARD, resumes, told
-from tests.support.disk import crash
+from tests.support.disk import broken, crash
 from tests.support.world import World
 
 
@@ -72,3 +75,50 @@ def test_a_disabled_account_is_left_alone() -> None:
     world.settle()
     assert not world.server.sessions.of(JULIET) and not world.server.sessions.dormant
     assert world.result(world.store.sm.sessions(account.id))
+
+
+def test_a_store_that_fails_is_asked_again() -> None:
+    world, _ = slept()
+    with broken(world):
+        world.advance(1)
+        world.settle()
+        assert not world.server.sessions.of(JULIET)
+    world.advance(5)
+    world.settle()
+    assert world.server.sessions.of(JULIET) and not world.server.sessions.dormant
+
+
+def test_an_account_that_cannot_be_loaded_is_no_reason_to_do_without_the_others() -> None:
+    world, _ = slept()
+    find = world.store.accounts.find_with_data
+
+    def fails(host: str, local: str, kinds: Any) -> Any:
+        return fail(RuntimeError("this is a test")) if local == "juliet" else find(host, local, kinds)
+
+    world.store.accounts.find_with_data = fails  # type: ignore[method-assign]
+    world.advance(1)
+    world.settle()
+    assert [session.jid.local for session in world.server.sessions] == ["romeo"]
+
+
+def test_a_client_is_told_to_come_again_where_its_session_cannot_be_found_now() -> None:
+    world, id = slept()
+    player = back(world)
+    with broken(world):
+        player.sends(f"<resume {SM} previd='{id}' h='0'/>")
+    player.receives_stream_error("resource-constraint")
+    assert "resumed 0" in told(resumes(world, "juliet", id, 0))
+
+
+def test_who_blocks_is_not_seen_though_the_account_is_not_there_yet() -> None:
+    world = World()
+    romeo, _ = managed(world, ORCHARD)
+    juliet, _ = managed(world, BALCONY)
+    world.befriend(romeo, juliet)
+    juliet.sends(f"<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='{romeo.bare}'/></block></iq>")
+    world.advance(2)
+    world = crash(world)
+    romeo = world.login(f"{ORCHARD}2")
+    romeo.sends("<presence/>")
+    said = [presence.get("type") for presence in romeo.all_that_came() if presence.get("from") == JULIET]
+    assert said == ["unavailable"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
@@ -229,3 +231,18 @@ def test_the_same_message_twice_is_one(store, pump, juliet):
     pump.run(store.archive.append(juliet, id(3), ROMEO, "", b"33"))
     store.archive.append(juliet, id(11), ROMEO, "", b"11")
     assert page(store, pump, juliet) == [*range(10), 11]
+
+
+def test_one_client_cannot_keep_the_others_from_their_places_with_huge_names(store, pump, juliet):
+    """PostgreSQL has a bound on what fits into an index; random text is none that it can make shorter."""
+    huge = [store.archive.append(juliet, id(50), secrets.token_hex(1500), secrets.token_hex(1500), b"huge")]
+    huge.append(store.archive.append(juliet, id(51), ROMEO, secrets.token_hex(3000), b"huge"))
+    for each in huge:
+        pump.settle(each)
+    assert page(store, pump, juliet, contact=ROMEO, before=id(50)) == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert places(store, pump)[1] == 0
+
+
+def test_what_is_too_old_goes_wherever_it_is(store, pump, juliet):
+    assert pump.run(store.archive.expire(juliet, id(3), 10)) == 3
+    assert page(store, pump, juliet) == list(range(3, 10))

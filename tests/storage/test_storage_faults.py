@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from xmppd.storage import RosterItem, StorageError, Store
 from xmppd.storage.engine import Database
+from xmppd.storage.errors import is_store_failure
 from xmppd.storage.schema import server_data
 
 PUT = insert(server_data)
@@ -350,3 +351,17 @@ def test_a_file_of_another_kind(tmp_path, pump):
 def test_an_unknown_way_to_be_safe(pump):
     with pytest.raises(StorageError, match="EXTRA, FULL, NORMAL, OFF"):
         Store.open(pump, "sqlite://", synchronous="FULL; DROP TABLE account")
+
+
+@pytest.mark.parametrize(
+    ("error", "broken"),
+    [
+        (sqlite3.DatabaseError("database disk image is malformed"), True),
+        (sqlite3.OperationalError("disk I/O error"), True),
+        (sqlite3.IntegrityError("FOREIGN KEY constraint failed"), False),
+        (sqlite3.ProgrammingError("Incorrect number of bindings supplied"), False),
+        (ValueError("not of the store at all"), False),
+    ],
+)
+def test_errors_of_the_driver_itself(error, broken):
+    assert is_store_failure(error) is broken

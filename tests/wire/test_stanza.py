@@ -61,6 +61,8 @@ def test_extended_adds_one_child_at_the_end(text: str, added: str) -> None:
     again = more.without(lambda child: child == more.children[-1])
     assert infoset(again.to_bytes()) == infoset(before)
     spans(stanza(more.to_bytes()))
+    # It takes over bytes that were written already; one that was not written before is the same.
+    assert more.to_bytes() == stanza(text).extended("urn:added", "added", xml).to_bytes()
 
 
 @FEW

@@ -130,14 +130,12 @@ def leaving(event: Leaving) -> bool | None:
     return True if stanza.to is not None and blocks(event.account, stanza.to) else None
 
 
-async def appear_offline(event: Available) -> None:
+def appear_offline(event: Available) -> None:
     """Section 3.3: to the blocked the user appears offline. At a login contacts of this server who are not there are
     said to be unavailable, so those who block the session's user have to look the same, though a probe of them is
     not answered."""
     session = event.session
     for contact in session.account.get(Roster).subscriptions():
-        if contact.bare in session.host.server.sessions.dormant:
-            await session.host.server.meet(contact)
         there = session.host.server.sessions.of(contact.bare)
         if there and blocks(there[0].account, session.jid):
             session.deliver(Stanza("presence", {"type": "unavailable"}, sender=contact, to=session.jid))

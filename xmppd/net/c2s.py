@@ -97,10 +97,9 @@ class ClientStream:
         self._unsaid = 0  # bytes of ...
         self._withheld: list[bytes] | None = None  # ... what waits until the client is told that it has logged in
         self._authentication: Authentication | None = None
-        self._pace = Pace(service.server.clock, service.settings)
-        self._admission = Admission(
-            service.addresses, transport.peer, service.settings, service.server.clock, self._too_late
-        )
+        clock = service.server.clock
+        self._pace = Pace(clock, service.settings)
+        self._admission = Admission(service.addresses, transport.peer, service.settings, clock, self._too_late)
 
     @property
     def admitted(self) -> bool:
@@ -411,8 +410,7 @@ class ClientStream:
         self._ahead = []
 
     def keep_alive(self) -> None:
-        """Find out whether the client is there still, and keep the connection open on its way (RFC 6120 section
-        4.6.1)."""
+        """Find out whether the client is there still, and keep its connection open (RFC 6120 section 4.6.1)."""
         if self.state is State.BOUND and self._withheld is None:
             self.transport.keep_alive()
 

@@ -33,10 +33,14 @@ T = TypeVar("T")
 MAX_BYTES = 1024 * 1024  # of a page
 MAX_RECENT = 1000  # messages that wait for their places
 MAX_RECENT_BYTES = 4 * 1024 * 1024
+# Characters of an address that fit into an index for certain. A longer one goes to its place at once: where PostgreSQL
+# refuses it, as it may above 2,700 bytes, it fails alone, and not with all that wait.
+MAX_KEY = 500
 
 _row = archive.c
 _COLUMNS = [column.name for column in archive.c]
 _APPEND = insert(archive_recent)
+_PLACE = insert(archive)
 # The condition is for SQLite, which takes the ON of ON CONFLICT for that of a join where there is none.
 _recent = select(*(archive_recent.c[name] for name in _COLUMNS)).where(true())
 _SORT = insert_new(archive, _recent.order_by(archive_recent.c.account_id, archive_recent.c.id))
@@ -100,6 +104,8 @@ class Archive:
         """Keep a message with somebody; fails with IntegrityError without the account."""
         row = {"account_id": account_id, "id": id, "contact": contact, "resource": resource, "stanza": stanza}
         self.appended += 1
+        if len(contact) + len(resource) > MAX_KEY:
+            return self._store.append(_PLACE, row)
         kept = self._store.append(_APPEND, row)
         self._unsorted.add(account_id)
         self._recent += 1
@@ -126,11 +132,21 @@ class Archive:
 
         return self._store.write(_sort).addBoth(settled)
 
+    def _is_sorted(self, account_id: int) -> bool:
+        """Whether everything in an archive has its place."""
+        return self._known and account_id not in self._unsorted and account_id not in self._sorting
+
     def _read(self, account_id: int, job: Callable[[Connection], T]) -> Deferred[T]:
         """Read from an archive in which everything has its place."""
-        if self._known and account_id not in self._unsorted and account_id not in self._sorting:
+        if self._is_sorted(account_id):
             return self._store.read(job)
         return self._sort().addCallback(lambda _: self._store.read(job))
+
+    def _write(self, account_id: int, job: Callable[[Connection], T]) -> Deferred[T]:
+        """As `_read`, where it may be written, and behind what was asked for before."""
+        if not self._is_sorted(account_id):
+            self._sort().addErrback(lambda failure: None)  # of the same transaction, so the job fails as well
+        return self._store.write(job)
 
     def page(
         self, account_id: int, range: Range, limit: int, backwards: bool, known: Sequence[bytes]
@@ -173,26 +189,20 @@ class Archive:
     def holds(self, account_id: int, ids: Sequence[bytes]) -> Deferred[set[bytes]]:
         """Which of these ids are in the archive, with what was asked for before."""
         row = {"account": account_id, "ids": list(ids)}
-
-        def job(connection: Connection) -> set[bytes]:
-            _sort(connection)
-            return set(connection.execute(_HELD, row).scalars())
-
-        return self._store.write(job)
+        return self._write(account_id, lambda connection: set(connection.execute(_HELD, row).scalars()))
 
     def expire(self, account_id: int, before: bytes, limit: int) -> Deferred[int]:
         """Delete the oldest messages, `limit` at most, whose ids are less than `before`; fires with how many there
         were."""
 
         def job(connection: Connection) -> int:
-            _sort(connection)
             row = {"account": account_id, "before": before, "most": limit}
             ids = list(connection.execute(_OLD, row).scalars())
             if ids:
                 connection.execute(_DELETE, {"account": account_id, "ids": ids})
             return len(ids)
 
-        return self._store.write(job)
+        return self._write(account_id, job)
 
     def accounts(self, host: str, after: int, limit: int) -> Deferred[list[int]]:
         """The ids of a host's accounts that are greater than `after`."""

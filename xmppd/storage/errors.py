@@ -37,6 +37,13 @@ _OWN_FAULT = (
     exc.InterfaceError,
 )
 
+_DRIVERS_OWN_FAULT = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.NotSupportedError,
+)
+
 AccountGone = exc.IntegrityError  # with which a write fails that is for an account which was deleted meanwhile
 
 # SQLite's number for a wrong statement.
@@ -49,9 +56,9 @@ def is_store_failure(error: BaseException) -> bool:
     The class alone does not tell: psycopg files a value that is too long for an index under
     OperationalError, and one client could then fail the stanzas of all others with it.
     """
-    if isinstance(error, sqlite3.OperationalError):
-        # From BEGIN, or from a job that went around SQLAlchemy.
-        return True
+    if isinstance(error, sqlite3.DatabaseError):
+        # From BEGIN, or from what went around SQLAlchemy, whose statements are constants.
+        return not isinstance(error, _DRIVERS_OWN_FAULT)
     if not isinstance(error, exc.DBAPIError):
         return False
     if error.connection_invalidated:

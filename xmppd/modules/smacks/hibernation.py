@@ -287,31 +287,51 @@ async def start(event: Starting) -> None:
         account = host.accounts.loaded(local)
         if account is not None:
             await _restore_all(account)
-    if server.sessions.dormant:
-        server.clock.callLater(WAKE_SECONDS, lambda: server.tasks.start(_wake(host, locals), "restoring sessions"))
+    if locals:
+        _wake_later(host, locals, WAKE_SECONDS)
+
+
+def _wake_later(host: Host, locals: list[str], seconds: float) -> None:
+    tasks = host.server.tasks
+    host.server.clock.callLater(seconds, lambda: tasks.start(_wake(host, locals), "restoring sessions"))
 
 
 async def _wake(host: Host, locals: list[str]) -> None:
-    """Load the accounts that nobody has asked for yet: their sessions are seen by others, and end in their time."""
+    """Load the accounts that nobody has asked for yet: their sessions are seen by others, and end in their time. Where
+    the store fails that is tried again."""
+    left: list[str] = []
     for start in range(0, len(locals), WAKE_TOGETHER):
         if host.server.stopping:
             return
-        some = (_wake_one(host, local) for local in locals[start : start + WAKE_TOGETHER])
-        await gatherResults([Deferred.fromCoroutine(each) for each in some])
+        some = locals[start : start + WAKE_TOGETHER]
+        woken = await gatherResults([Deferred.fromCoroutine(_wake_one(host, local)) for local in some])
+        left += [local for local, done in zip(some, woken, strict=True) if not done]
+    if left:
+        host.log.error("sessions of {count} users cannot be restored now: the store fails", count=len(left))
+        _wake_later(host, left, RETRY_SECONDS)
+        return
     found = (session.find(Managed) for session in host.server.sessions if session.host is host)
     count = sum(managed is not None and managed.restarted for managed in found)
     host.log.info("{count} sessions of the last run wait for their clients", count=count)
 
 
-async def _wake_one(host: Host, local: str) -> None:
+async def _wake_one(host: Host, local: str) -> bool:
+    """Restore the sessions of one account; False where the store failed."""
+    dormant = host.server.sessions.dormant
     bare = f"{local}@{host.domain}"
-    if bare not in host.server.sessions.dormant:
-        return
+    if bare not in dormant:
+        return True
     try:
-        if await host.accounts.load(local) is None:  # it is disabled; what waits for it waits on
-            host.server.sessions.dormant.discard(bare)
-    except StorageError as error:
-        host.log.error("sessions of {user} are not there yet: {error}", user=local, error=str(error))
+        account = await host.accounts.load(local)
+        if account is None:  # it is disabled; what waits for it waits on
+            dormant.discard(bare)
+        elif bare in dormant:  # it was being loaded when the server started
+            await _restore_all(account)
+    except StorageError:
+        return False
+    except Exception:  # one account that cannot be read is no reason to do without the others
+        host.log.failure("sessions of {user} are left out", user=local)
+    return True
 
 
 async def restore(event: AccountLoading) -> None:
